@@ -1,0 +1,224 @@
+"""The model folder, the one thing that passes between the parts: Hugging Face's GPT-2 layout.
+
+config.json, model.safetensors, generation_config.json, the tokenizer's files; a model card beside
+them is `gpt2.hub`'s. Reading is strict: what is missing, unknown, misshapen or not finite is
+refused by name, and nothing is allocated that the file does not hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gpt2.errors import UserError
+from gpt2.model import GPT2, ModelConfig
+from gpt2.tokenizer import Tokenizer, load_tokenizer, read_json, write_json
+
+# Far above any GPT-2, and small enough that building the empty modules costs nothing.
+LIMITS = {
+    "vocab_size": 2_000_000,
+    "n_positions": 1_000_000,
+    "n_embd": 65_536,
+    "n_layer": 1_000,
+    "n_head": 1_000,
+}
+# What a GPT-2 config may say beside its shape; any other value is another architecture.
+FIXED = {
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older files carry along
+
+
+def load_model(
+    folder: str | Path, device: str = "auto", dtype: torch.dtype | str = "auto"
+) -> tuple[GPT2, Tokenizer]:
+    """The model, in eval mode, and the tokenizer of a folder.
+
+    `device` "auto" is the GPU where there is one. `dtype` "auto" is float32 on a CPU and the
+    file's own on a GPU. `UserError` says what about the folder is wrong.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no model folder: it has no config.json.")
+    config = read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{config.vocab_size}. The files do not belong together."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    tensors = _read_tensors(folder, config)
+    if dtype == "auto":
+        dtype = torch.float32 if device == "cpu" else tensors["wte.weight"].dtype
+    with torch.device("meta"):
+        model = GPT2(config)
+    state = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval(), tokenizer
+
+
+def save_model(folder: str | Path, model: GPT2, tokenizer: Tokenizer) -> None:
+    """Write a folder that `load_model` and `transformers` open. Each file is replaced whole."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", describe_config(model.config, tokenizer, _dtype_of(model)))
+    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+    write_json(folder / "generation_config.json", ends)
+    tokenizer.save(folder)
+    aside = folder / "model.safetensors.tmp"
+    save_file(_file_tensors(model), aside, metadata={"format": "pt"})
+    os.replace(aside, folder / "model.safetensors")
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The shape that config.json describes, bounded and checked to be GPT-2's architecture."""
+    described = read_json(folder / "config.json")
+    if type(described) is not dict:
+        raise UserError(f"{folder / 'config.json'} is not a JSON object.")
+    if "model_type" not in described:
+        raise UserError(f'{folder / "config.json"} does not say "model_type": "gpt2".')
+    for name, allowed in FIXED.items():
+        if name in described and described[name] not in allowed:
+            raise UserError(
+                f"{folder} is no GPT-2 that this program knows: {name} is {described[name]!r}, "
+                f"not {allowed[0]!r}."
+            )
+    shape = {name: described.get(name, getattr(ModelConfig, name)) for name in LIMITS}
+    for name, value in shape.items():
+        if type(value) is not int or not 1 <= value <= LIMITS[name]:
+            raise UserError(f"{folder}: {name} is {value!r}, not a number from 1 to {LIMITS[name]}.")
+    if described.get("n_inner") not in (None, 4 * shape["n_embd"]):
+        raise UserError(f"{folder}: n_inner is {described['n_inner']!r}, not 4 n_embd.")
+    try:
+        return ModelConfig(
+            **shape,
+            dropout=described.get("resid_pdrop", 0.0),
+            tie_word_embeddings=described.get("tie_word_embeddings", True) is not False,
+            qkv_bias=described.get("qkv_bias", True) is not False,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder}: {error}.") from None
+
+
+def describe_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict:
+    """config.json as `transformers`, vLLM and llama.cpp's converter read it."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.n_positions,
+        "n_ctx": config.n_positions,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_inner": None,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "initializer_range": 0.02,
+        "bos_token_id": tokenizer.end_of_text,
+        "eos_token_id": tokenizer.end_of_text,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+        # Not a field of transformers: there a model without these biases is one with zeros.
+        **({} if config.qkv_bias else {"qkv_bias": False}),
+    }
+
+
+def _dtype_of(model: GPT2) -> torch.dtype:
+    return model.wte.weight.dtype
+
+
+def _file_tensors(model: GPT2) -> dict[str, Tensor]:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if not model.config.qkv_bias:
+        for layer in range(model.config.n_layer):
+            zeros = torch.zeros(3 * model.config.n_embd, dtype=_dtype_of(model))
+            tensors[f"h.{layer}.attn.c_attn.bias"] = zeros
+    return tensors
+
+
+def _read_tensors(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Exactly the tensors of a `GPT2(config)`, by its names."""
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in GPT2(config).state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    redundant: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="pt", backend="pread") as file:
+                _collect(file, shapes, tensors, redundant)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}.") from None
+    if missing := [name for name in shapes if name not in tensors]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"{folder}: the tensor {missing[0]}{more} is missing.")
+    for name, tensor in redundant.items():
+        if name == "lm_head.weight" and not torch.equal(tensor, tensors["wte.weight"]):
+            raise UserError(
+                f"{folder}: lm_head.weight differs from wte.weight although the config ties them."
+            )
+        if name.endswith("c_attn.bias") and tensor.any():
+            raise UserError(f'{folder}: {name} is not zero although the config says "qkv_bias": false.')
+    return tensors
+
+
+def _collect(file, shapes: dict, tensors: dict, redundant: dict) -> None:
+    """Sort one file's tensors into those the model has and those that only repeat something."""
+    for stored in file.keys():
+        name = stored.removeprefix("transformer.")
+        if _MASK.fullmatch(name) and name not in shapes:
+            continue
+        repeats = name == "lm_head.weight" or name.endswith(".attn.c_attn.bias")
+        if name not in shapes and not repeats:
+            raise UserError(f"the tensor {stored!r} belongs to no GPT-2.")
+        if name in tensors or name in redundant:
+            raise UserError(f"the tensor {name} is there twice.")
+        header = file.get_slice(stored)
+        if header.get_dtype() not in DTYPES:
+            raise UserError(f"{name} has the type {header.get_dtype()}, not one of {', '.join(DTYPES)}.")
+        shape = list(shapes.get(name, header.get_shape()))
+        if header.get_shape() != shape:
+            raise UserError(f"{name} has the shape {header.get_shape()}, not {shape}.")
+        tensor = file.get_tensor(stored)
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{name} holds values that are not finite (NaN or infinity).")
+        (tensors if name in shapes else redundant)[name] = tensor
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that its index names."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if not index.is_file():
+        raise UserError(
+            f"{folder} has no model.safetensors. (Weights in pickle files, .bin or .pt, are not "
+            "read: they can run code.)"
+        )
+    described = read_json(index)
+    shards = described.get("weight_map") if type(described) is dict else None
+    if type(shards) is not dict or not all(type(shard) is str for shard in shards.values()):
+        raise UserError(f"{index} names no shards.")
+    names = sorted(set(shards.values()))
+    if strange := [name for name in names if name != Path(name).name]:
+        raise UserError(f"{index} names {strange[0]!r}, which is no file of this folder.")
+    return [folder / name for name in names]

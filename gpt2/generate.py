@@ -1,0 +1,168 @@
+"""Generation as two generators: token ids, then text.
+
+`generate_batch` knows no text; `generate_pieces` turns its ids into pieces that are always whole
+characters. `generate_tokens` and `generate_text` are the same for one sample, in the plainest form.
+
+Past the context window. GPT-2's positions are learned and absolute, so a full cache cannot slide.
+When it is full it is rebuilt from the last three quarters of the window: one forward over them
+also yields the next token, and then a quarter of a window of single tokens follows. A rebuild thus
+costs 3 prefilled tokens for every generated one, and any length costs linear time and N forwards.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gpt2.errors import UserError
+from gpt2.model import GPT2
+from gpt2.sampling import Sampling, sample
+from gpt2.tokenizer import Tokenizer
+
+MAX_PROMPT_BYTES = 400_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one token added to one sample's text."""
+
+    sample: int
+    text: str  # whole characters, perhaps none yet
+    tokens: int  # generated so far
+    stop_reason: str | None = None  # "end of text", "stop text" or "length" in the last piece
+
+
+def generate_text(model: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
+    """The continuation of `prompt`, in pieces of whole characters."""
+    for piece in generate_pieces(model, tokenizer, prompt, replace(sampling, samples=1)):
+        if piece.text:
+            yield piece.text
+
+
+def generate_pieces(
+    model: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling
+) -> Iterator[Piece]:
+    """A piece for every token of every unfinished sample. `UserError` for an unusable prompt."""
+    prompt_ids = encode_prompt(tokenizer, prompt)
+    end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
+    texts = [_SampleText(index, tokenizer, sampling, end) for index in range(sampling.samples)]
+    for tokens in generate_batch(model, prompt_ids, sampling):
+        for text, token in zip(texts, tokens):
+            if not text.finished:
+                yield text.add(token)
+        if all(text.finished for text in texts):
+            return
+
+
+def generate_tokens(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> Iterator[int]:
+    """`max_new_tokens` ids that continue `prompt_ids`, which must not be empty."""
+    for (token,) in generate_batch(model, prompt_ids, replace(sampling, samples=1)):
+        yield token
+
+
+def generate_batch(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> Iterator[list[int]]:
+    """At every step one token of each of `sampling.samples` continuations of `prompt_ids`.
+
+    N steps cost N forwards. Of a prompt longer than the window the last tokens are read. Each
+    sample draws from its own generator, so neither other samples nor other callers change it.
+    """
+    window, samples = model.config.n_positions, sampling.samples
+    history = torch.tensor(prompt_ids, device=model.device).repeat(samples, 1)  # (B, T)
+    capacity = min(window, len(prompt_ids) + sampling.max_new_tokens)
+    generators = [torch.Generator().manual_seed(sampling.seed + index) for index in range(samples)]
+
+    cache = model.new_cache(1, capacity)
+    fresh = history[:1, -window:]  # the samples share their prompt: read it once
+    for _ in range(sampling.max_new_tokens):
+        logits = _next_logits(model, fresh, cache).expand(samples, -1)  # (B, V)
+        tokens = [
+            sample(logits[index], history[index, -window:], sampling, generators[index])
+            for index in range(samples)
+        ]
+        yield tokens
+        history = torch.cat((history, torch.tensor(tokens, device=model.device)[:, None]), dim=1)
+        fresh = history[:, -1:]
+        if cache.length == window:
+            cache = model.new_cache(samples, capacity)
+            fresh = history[:, -(window - window // 4) :]
+        elif cache.batch != samples:
+            cache = cache.repeat(samples)
+
+
+@torch.inference_mode()
+def _next_logits(model: GPT2, tokens: Tensor, cache) -> Tensor:
+    return model.head(model.hidden(tokens, cache)[:, -1])  # (B, V)
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Ids of a prompt; an empty one starts from the end of a text before, or from a new line."""
+    if type(prompt) is not str:
+        raise UserError("The prompt must be a text.")
+    if (size := len(prompt.encode("utf-8", errors="replace"))) > MAX_PROMPT_BYTES:
+        raise UserError(
+            f"The prompt has {size:,} bytes; at most {MAX_PROMPT_BYTES:,} are read. "
+            "The model sees only its last tokens: send the end of your text."
+        )
+    if prompt:
+        return tokenizer.encode(prompt)
+    if tokenizer.end_of_text is not None:
+        return [tokenizer.end_of_text]
+    try:
+        return tokenizer.encode("\n")
+    except UserError:
+        return [0]
+
+
+class _SampleText:
+    """One sample's way from ids to text: whole characters, nothing behind a stop text."""
+
+    def __init__(self, index: int, tokenizer: Tokenizer, sampling: Sampling, end: int | None) -> None:
+        self.finished = False
+        self._index = index
+        self._tokenizer = tokenizer
+        self._sampling = sampling
+        self._end = end
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = ""  # may be the beginning of the stop text
+        self._tokens = 0
+
+    def add(self, token: int) -> Piece:
+        self._tokens += 1
+        if token == self._end:
+            return self._finish("end of text")
+        raw = self._tokenizer.decode_bytes([token])
+        self._held += self._decoder.decode(raw)
+        if self._stopped():
+            return self._piece(self._take_before_stop(), "stop text")
+        if self._tokens == self._sampling.max_new_tokens:
+            return self._finish("length")
+        return self._piece(self._take_safe())
+
+    def _stopped(self) -> bool:
+        return bool(self._sampling.stop) and self._sampling.stop in self._held
+
+    def _take_before_stop(self) -> str:
+        return self._held[: self._held.index(self._sampling.stop)]
+
+    def _take_safe(self) -> str:
+        """All held text but an end that may grow into the stop text."""
+        stop = self._sampling.stop
+        longest = min(len(stop) - 1, len(self._held))
+        keep = next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
+        split = len(self._held) - keep
+        safe, self._held = self._held[:split], self._held[split:]
+        return safe
+
+    def _finish(self, reason: str) -> Piece:
+        self._held += self._decoder.decode(b"", final=True)
+        if self._stopped():
+            return self._piece(self._take_before_stop(), "stop text")
+        return self._piece(self._held, reason)
+
+    def _piece(self, text: str, reason: str | None = None) -> Piece:
+        self.finished = reason is not None
+        return Piece(self._index, text, self._tokens, reason)

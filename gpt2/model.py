@@ -1,0 +1,225 @@
+"""GPT-2, to be read once from top to bottom.
+
+The architecture is that of Radford et al., "Language Models are Unsupervised Multitask Learners"
+(2019), as OpenAI released it: https://github.com/openai/gpt-2/blob/master/src/model.py
+
+Modules and parameters bear the released names and shapes, so a state dict of `GPT2` *is* the
+content of a Hugging Face GPT-2 file: no renaming and no transposing stands between the two.
+
+Shapes:  B batch · T tokens of this call · P tokens in the cache before it · S = P + T
+         C n_embd · H n_head · D = C / H · V vocab_size
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a GPT-2. Impossible shapes raise `ValueError`."""
+
+    vocab_size: int = 50257
+    n_positions: int = 1024  # the context window, in tokens
+    n_embd: int = 768  # the width of the residual stream
+    n_layer: int = 12
+    n_head: int = 12
+    dropout: float = 0.0  # in training only: on embeddings, attention weights and residuals
+    tie_word_embeddings: bool = True  # the output head is the token embedding
+    qkv_bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} cannot be split among {self.n_head} heads")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout!r}")
+
+
+SIZES = {
+    "124M": ModelConfig(n_layer=12, n_head=12, n_embd=768),
+    "355M": ModelConfig(n_layer=24, n_head=16, n_embd=1024),
+    "774M": ModelConfig(n_layer=36, n_head=20, n_embd=1280),
+    "1558M": ModelConfig(n_layer=48, n_head=25, n_embd=1600),
+}
+
+
+class KVCache:
+    """The keys and values of the tokens seen so far, for all layers.
+
+    It is allocated once, for `capacity` tokens; `length` says how many are filled. The caller owns
+    it and passes it to `GPT2.forward`, which appends the tokens of that call.
+    """
+
+    def __init__(self, config: ModelConfig, batch: int, capacity: int, like: Tensor) -> None:
+        head_size = config.n_embd // config.n_head
+        shape = (config.n_layer, batch, config.n_head, capacity, head_size)
+        self.keys = like.new_empty(shape)  # (n_layer, B, H, capacity, D)
+        self.values = like.new_empty(shape)
+        self.batch = batch
+        self.capacity = capacity
+        self.length = 0
+
+    def repeat(self, batch: int) -> KVCache:
+        """A cache for `batch` sequences that all begin as the one of this cache."""
+        cache = copy.copy(self)
+        cache.batch = batch
+        cache.keys = self.keys.repeat(1, batch, 1, 1, 1)
+        cache.values = self.values.repeat(1, batch, 1, 1, 1)
+        return cache
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (B, H, T, D) behind the filled part; return all keys and values, (B, H, S, D)."""
+        end = self.length + key.size(2)
+        self.keys[layer, :, :, self.length : end] = key
+        self.values[layer, :, :, self.length : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class Linear(nn.Module):
+    """x @ weight + bias, the weight stored (in, out) as OpenAI stored it ("Conv1D")."""
+
+    def __init__(self, n_in: int, n_out: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class Attention(nn.Module):
+    """Causal self-attention over all heads at once."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.qkv_bias)
+        self.c_proj = Linear(config.n_embd, config.n_embd)
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.layer = layer
+
+    def forward(self, x: Tensor, cache: KVCache | None) -> Tensor:
+        B, T, C = x.shape
+        heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
+        if cache is not None:
+            key, value = cache.append(self.layer, key, value)  # (B, H, S, D)
+        out = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=self._mask(T, key.size(2), x.device),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=T == key.size(2) and T > 1,
+        )  # (B, H, T, D)
+        out = out.transpose(1, 2).reshape(B, T, C)
+        return F.dropout(self.c_proj(out), self.dropout, self.training)
+
+    @staticmethod
+    def _mask(T: int, S: int, device: torch.device) -> Tensor | None:
+        # `is_causal` aligns its triangle to the upper left, right only for an empty cache; one
+        # token after a cache sees everything; a chunk after a cache needs the lower-right triangle.
+        if T in (1, S):
+            return None
+        return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
+        return F.dropout(self.c_proj(x), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """One layer: each half reads the normalised stream and adds to it."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cache: KVCache | None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT2(nn.Module):
+    """Token ids to the logits of the next token. One forward for training, prefill and decode."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """OpenAI's initialisation: 0.02, the 2 n_layer projections into the stream scaled down."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layer))
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits of the token after each of `tokens`: (B, T) ids -> (B, T, V).
+
+        With a cache, `tokens` continue what the cache holds and are appended to it. `ValueError`
+        when they do not fit into the context window or into the cache.
+        """
+        return self.head(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The final normalised stream, (B, T) -> (B, T, C): `forward` without the head."""
+        T, past = tokens.size(1), 0 if cache is None else cache.length
+        room = self.config.n_positions if cache is None else cache.capacity
+        if past + T > min(room, self.config.n_positions):
+            raise ValueError(f"{past} + {T} tokens do not fit into {room} positions")
+        positions = torch.arange(past, past + T, device=tokens.device)
+        x = self.wte(tokens) + self.wpe(positions)  # (B, T, C)
+        x = F.dropout(x, self.config.dropout, self.training)
+        for block in self.h:
+            x = block(x, cache)
+        if cache is not None:
+            cache.length += T
+        return self.ln_f(x)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> logits (..., V)."""
+        if self.config.tie_word_embeddings:
+            return F.linear(hidden, self.wte.weight)
+        return self.lm_head(hidden)
+
+    def new_cache(self, batch: int = 1, capacity: int | None = None) -> KVCache:
+        """An empty cache for `batch` sequences of up to `capacity` (the whole window) tokens."""
+        return KVCache(self.config, batch, capacity or self.config.n_positions, self.wpe.weight)
+
+    @property
+    def device(self) -> torch.device:
+        return self.wpe.weight.device
+
+    def parameter_count(self) -> int:
+        """All parameters, a tied head counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,1 @@
+"""Training: text to tokens, the step, and a run as a folder."""
