@@ -20,12 +20,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"error: {message} ({self.prog} --help shows the options)\n")
 
 
-def run_command(command: Callable[[], None]) -> int:
-    """Run a command and turn the ways it can end into an exit status."""
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run a command (which may return a status) and turn the ways it can end into an exit status."""
     try:
-        command()
+        status = command()
         sys.stdout.flush()
-        return EXIT_DONE
+        return status or EXIT_DONE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE

@@ -1,41 +1,54 @@
-"""Text files to documents."""
+"""Text files to documents: encodings found out, csv and jsonl by a named column, read as they go."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
+import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from gpt2.errors import UserError
 from gpt2.tokenizer import END_OF_TEXT
 
 _CHUNK_BYTES = 1 << 20
+_PIECE_CHARACTERS = 1 << 20
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def read_documents(path: str | Path) -> Iterator[str]:
-    """The documents of a text file, parted by lines "<|endoftext|>"; the file is read as it goes.
+def read_documents(path: str | Path, column: str | None = None) -> Iterator[str]:
+    """The documents of a file, each whole; see `read_pieces`."""
+    parts: list[str] = []
+    for piece, last in read_pieces(path, column):
+        parts.append(piece)
+        if last:
+            yield "".join(parts)
+            parts = []
 
-    Its encoding is found out (`find_encoding`); a file .xz is unpacked. `UserError` when the file
-    cannot be read or is no text.
+
+def read_pieces(path: str | Path, column: str | None = None) -> Iterator[tuple[str, bool]]:
+    """(piece, whether it ends its document) of a text file, in pieces of about a megabyte.
+
+    Pieces are cut before white space, where tokenizing them one by one gives the same tokens as
+    the whole. Lines "<|endoftext|>" part the documents of a text; of .csv and .jsonl every row's
+    `column` is one. A file .xz is unpacked. `UserError` when the file cannot be read.
     """
     path = Path(path)
     encoding = find_encoding(path)
-    lines: list[str] = []
+    kind = path.with_suffix("").suffix if path.suffix == ".xz" else path.suffix
     try:
-        with codecs.getreader(encoding)(_open(path)) as file:
-            for line in file:
-                if line.rstrip("\r\n") != END_OF_TEXT:
-                    lines.append(line)
-                elif lines:
-                    yield "".join(lines)
-                    lines = []
-    except (OSError, EOFError, UnicodeError, lzma.LZMAError) as error:
+        with io.TextIOWrapper(_open(path), encoding, newline="" if kind == ".csv" else None) as file:
+            if kind == ".csv":
+                yield from ((text, True) for text in _csv_rows(file, path, column))
+            elif kind in (".jsonl", ".ndjson"):
+                yield from ((text, True) for text in _json_rows(file, path, column))
+            else:
+                yield from _text_pieces(iter(lambda: file.readline(_PIECE_CHARACTERS), ""))
+    except (OSError, EOFError, UnicodeError, lzma.LZMAError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as {encoding} text: {error}.") from None
-    if lines:
-        yield "".join(lines)
 
 
 def find_encoding(path: Path) -> str:
@@ -49,7 +62,7 @@ def find_encoding(path: Path) -> str:
                     return encoding
             while chunk:
                 if b"\0" in chunk:
-                    raise UserError(f"{path} holds zero bytes: it is no text. Save it as UTF-8 text.")
+                    raise UserError(f"{path} holds zero bytes: it is no text. Save it as UTF-8.")
                 decoder.decode(chunk)
                 chunk = file.read(_CHUNK_BYTES)
             decoder.decode(b"", final=True)
@@ -62,3 +75,56 @@ def find_encoding(path: Path) -> str:
 
 def _open(path: Path) -> BinaryIO:
     return lzma.open(path) if path.suffix == ".xz" else open(path, "rb")
+
+
+def _text_pieces(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    text = ""
+    parts: list[str] = []
+    size = 0
+    for line in lines:
+        if line.rstrip("\n") == END_OF_TEXT:
+            if parts:
+                yield "".join(parts), True
+            parts, size = [], 0
+            continue
+        parts.append(line)
+        size += len(line)
+        if size >= _PIECE_CHARACTERS:
+            text = "".join(parts)
+            cut = len(text.rstrip(" \t\n"))
+            if 0 < cut < len(text) and not text[cut - 1].isspace():
+                yield text[:cut], False
+                parts, size = [text[cut:]], len(text) - cut
+    if parts:
+        yield "".join(parts), True
+
+
+def _csv_rows(file: TextIO, path: Path, column: str | None) -> Iterator[str]:
+    csv.field_size_limit(1 << 30)
+    rows = csv.DictReader(file)
+    names = rows.fieldnames or []
+    _check_column(path, column, list(names))
+    yield from (row[column] for row in rows if row[column])
+
+
+def _json_rows(file: TextIO, path: Path, column: str | None) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if type(row) is not dict:
+            raise UserError(f"{path}, line {number}, is not a JSON object.")
+        _check_column(path, column, list(row))
+        if type(row[column]) is not str:
+            raise UserError(f"{path}, line {number}: {column!r} is not a text.")
+        if row[column]:
+            yield row[column]
+
+
+def _check_column(path: Path, column: str | None, names: list[str]) -> None:
+    if column not in names:
+        which = f"has no column {column!r}" if column else "is a table: name its text column"
+        raise UserError(f"{path} {which}. It has: {', '.join(map(str, names[:20])) or 'none'}.")

@@ -1,51 +1,170 @@
-"""Text to tokens, and tokens to batches."""
+"""Text to tokens on disk, and tokens to batches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gpt2.errors import UserError
-from gpt2.text import read_documents
-from gpt2.tokenizer import Tokenizer
+from gpt2.text import find_encoding, read_pieces
+from gpt2.tokenizer import Tokenizer, read_json, write_json
+from train.config import TrainConfig
 
 
-def encode_documents(path: Path, tokenizer: Tokenizer) -> np.ndarray:
-    """All tokens of a file, uint16 or uint32, each document ended by the end of text."""
-    kind = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    end = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-    parts = [np.array(tokenizer.encode(text) + end, dtype=kind) for text in read_documents(path)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+@dataclass(frozen=True)
+class Report:
+    """What was read, in words for the user and the run's record."""
+
+    encodings: dict[str, str]  # file name to encoding
+    documents: int
+    train_tokens: int
+    validation_tokens: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The two token arrays of a run, memory-mapped from its folder, and what made them."""
+
+    train: np.ndarray  # (n,) uint16 or uint32
+    validation: np.ndarray  # (m,), perhaps empty
+    tokenizer: Tokenizer
+    report: Report
+
+    def bytes_of(self, tokens: np.ndarray) -> int:
+        """The UTF-8 size of the text that `tokens` stand for; ends of text count nothing."""
+        sizes = np.array(
+            [
+                0 if index == self.tokenizer.end_of_text else len(self.tokenizer.decode_bytes([index]))
+                for index in range(self.tokenizer.vocab_size)
+            ]
+        )
+        chunks = range(0, len(tokens), 1 << 24)
+        return sum(int(sizes[tokens[start : start + (1 << 24)]].sum()) for start in chunks)
+
+
+def build_corpus(
+    files: Sequence[Path], tokenizer: Tokenizer, folder: Path, config: TrainConfig, column: str | None
+) -> Corpus:
+    """Tokenize `files` into `folder`/train.bin and valid.bin, a piece at a time.
+
+    Every document is followed by the end of text, where the vocabulary has one. The validation
+    share is the tail of all tokens, or whole documents drawn by the seed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    chooser = np.random.default_rng(config.seed)
+    by_documents = config.split == "documents" and config.validation_share > 0
+    documents = 0
+    with ExitStack() as stack:
+        train = stack.enter_context(open(folder / "train.bin", "wb"))
+        valid = stack.enter_context(open(folder / "valid.bin", "wb"))
+        out = train
+        for ids, last in _encoded_pieces(files, tokenizer, column):
+            out.write(ids.tobytes())
+            if last:
+                documents += 1
+                kept = by_documents and chooser.random() < config.validation_share
+                out = valid if kept else train
+    if config.split == "tail" and config.validation_share > 0:
+        _move_tail(folder, _token_type(tokenizer), config.validation_share)
+    size = _token_type(tokenizer)().itemsize
+    report = Report(
+        encodings={path.name: find_encoding(path) for path in files},
+        documents=documents,
+        train_tokens=(folder / "train.bin").stat().st_size // size,
+        validation_tokens=(folder / "valid.bin").stat().st_size // size,
+    )
+    write_json(folder / "report.json", asdict(report))
+    return open_corpus(folder, tokenizer)
+
+
+def open_corpus(folder: Path, tokenizer: Tokenizer) -> Corpus:
+    """The corpus that `build_corpus` left in `folder`."""
+    described = read_json(folder / "report.json")
+    kind = _token_type(tokenizer)
+    train, valid = (_open_tokens(folder / name, kind) for name in ("train.bin", "valid.bin"))
+    return Corpus(train, valid, tokenizer, Report(**described))
+
+
+def fit_block(config: TrainConfig, corpus: Corpus, window: int) -> tuple[TrainConfig, str | None]:
+    """A block no longer than the model's window and the text, and a word if it had to shrink."""
+    most = min(window, len(corpus.train) - 1)
+    if most < 1:
+        raise UserError("The text has fewer than two tokens left to train on. Give more text.")
+    if config.block_size <= most:
+        return config, None
+    why = "the model's window" if most == window else "the text"
+    message = f"{why} has room for blocks of {most} tokens, not {config.block_size}: block_size is {most}"
+    return replace(config, block_size=most, stride=min(config.stride, most)), message
 
 
 class Windows:
-    """Windows of block + 1 tokens, every token in one of them, in an order drawn anew each epoch.
+    """Windows of block + 1 tokens, every token in at least one, in an order drawn anew each epoch.
 
     A batch is a function of (seed, step) alone, so a resumed run needs no state of this.
     """
 
-    def __init__(self, tokens: np.ndarray, block_size: int, batch_size: int, seed: int) -> None:
-        if len(tokens) < block_size + 1:
-            raise UserError(f"The text has {len(tokens)} tokens; a block needs {block_size + 1}.")
+    def __init__(self, tokens: np.ndarray, config: TrainConfig) -> None:
         self._tokens = tokens
-        self._block = block_size
-        self._batch = batch_size
-        self._seed = seed
-        self._last_start = len(tokens) - block_size - 1
-        self.per_epoch = -(-self._last_start // block_size) + 1
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
+        self._block = config.block_size
+        self._stride = config.stride or config.block_size
+        self._batch = config.batch_size
+        self._seed = config.seed
+        self._last_start = len(tokens) - config.block_size - 1
+        self.per_epoch = -(-self._last_start // self._stride) + 1
+        self._epoch = -1
+        self._order = np.zeros(0, dtype=np.int64)
 
-    def batch(self, step: int) -> Tensor:
-        """(batch, block + 1) int64 of step 0, 1, ..."""
-        first = step * self._batch
-        return torch.stack([self._window(first + index) for index in range(self._batch)])
+    def batch(self, step: int, rows: slice = slice(None)) -> Tensor:
+        """Windows `rows` of step 0, 1, ...: (rows, block + 1) int64."""
+        numbers = range(step * self._batch, (step + 1) * self._batch)[rows]
+        return torch.stack([self._window(number) for number in numbers])
 
     def _window(self, number: int) -> Tensor:
         epoch, index = divmod(number, self.per_epoch)
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(self.per_epoch))
-        start = min(int(self._order[1][index]) * self._block, self._last_start)
+        if self._epoch != epoch:
+            shuffle = np.random.default_rng((self._seed, epoch))
+            self._epoch, self._order = epoch, shuffle.permutation(self.per_epoch)
+        start = min(int(self._order[index]) * self._stride, self._last_start)
         return torch.from_numpy(self._tokens[start : start + self._block + 1].astype(np.int64))
+
+
+def _encoded_pieces(
+    files: Sequence[Path], tokenizer: Tokenizer, column: str | None
+) -> Iterator[tuple[np.ndarray, bool]]:
+    end = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
+    for path in files:
+        for piece, last in read_pieces(path, column):
+            ids = tokenizer.encode(piece) + (end if last else [])
+            yield np.array(ids, dtype=_token_type(tokenizer)), last
+
+
+def _token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
+    return np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+
+
+def _open_tokens(path: Path, kind: type[np.unsignedinteger]) -> np.ndarray:
+    empty = path.stat().st_size == 0
+    return np.zeros(0, dtype=kind) if empty else np.memmap(path, dtype=kind, mode="r")
+
+
+def _move_tail(folder: Path, kind: type[np.unsignedinteger], share: float) -> None:
+    """Cut the last `share` of train.bin off into valid.bin, as nanoGPT splits tiny Shakespeare."""
+    path, size = folder / "train.bin", kind().itemsize
+    tokens = path.stat().st_size // size
+    boundary = int(tokens * (1 - share)) * size
+    with open(path, "r+b") as train, open(folder / "valid.bin", "wb") as valid:
+        train.seek(boundary)
+        _copy(train, valid)
+        train.truncate(boundary)
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    while chunk := source.read(1 << 24):
+        target.write(chunk)

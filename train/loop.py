@@ -1,100 +1,370 @@
-"""The training step and the loop around it: a generator of typed progress."""
+"""The training step and the loop around it: a generator of typed progress.
+
+Batches and dropout are functions of (seed, step), so a run that went on from a checkpoint is, on a
+CPU bit for bit, the run that was never stopped.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from gpt2.errors import UserError
+from gpt2.folder import save_model
+from gpt2.generate import generate_text
 from gpt2.model import GPT2
+from gpt2.sampling import Sampling
+from train import distributed
 from train.config import TrainConfig
-from train.data import Windows
-from train.optimizer import bfloat16_is_fast, build_optimizers, learning_rate, set_learning_rate
+from train.data import Corpus, Windows
+from train.distributed import World
+from train.evaluate import evaluate
+from train.lora import merged
+from train.optimizer import build_optimizers, learning_rate, set_learning_rate
+from train.run_folder import Checkpoint, Progress, RunFolder
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One line of a run's log. Losses are nats a token; None where nothing was measured."""
+class TrainingFailed(Exception):
+    """The run cannot go on; its last checkpoint is good. The text says why and what to do."""
 
-    step: int  # steps done
-    loss: float | None  # the mean over all tokens of the step
-    validation_loss: float | None
-    learning_rate: float
-    gradient_norm: float | None  # before clipping
-    tokens_per_second: float | None
+
+class _NotFinite(Exception):
+    """A loss or gradient was NaN or infinite; nothing was stepped."""
+
+
+@dataclass
+class _State:
+    """What changes over a run beside tensors; saved with every checkpoint."""
+
+    step: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    since_best: int = 0  # validations
+    rate_scale: float = 1.0  # halved once after a loss that was not finite
+    micro_batch_size: int = 1  # halved once when memory ran out
+
+
+class NextTokenLoss(nn.Module):
+    """The summed loss of (B, T + 1) windows, nats; the module that is compiled and distributed."""
+
+    def __init__(self, model: GPT2) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, windows: Tensor) -> Tensor:
+        logits = self.model(windows[:, :-1])  # (B, T, V)
+        return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum")
 
 
 def train(
-    model: GPT2, tokens: np.ndarray, validation: np.ndarray, config: TrainConfig
+    model: GPT2,
+    data: Corpus,
+    config: TrainConfig,
+    run: RunFolder,
+    world: World = World(),  # noqa: B008 - frozen
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Train `model` in place on `tokens`; one `Progress` before the first step and after each."""
-    torch.manual_seed(config.seed)
-    autocast = _autocast(config, model.device)
-    windows = Windows(tokens, config.block_size, config.batch_size, config.seed)
-    optimizers = build_optimizers(model, config)
-    yield Progress(0, None, evaluate(model, validation, config, autocast), 0.0, None, None)
-    for step in range(config.steps):
-        started = time.perf_counter()
-        rate = learning_rate(config, step)
-        set_learning_rate(optimizers, rate)
-        model.train()
-        batch = windows.batch(step).to(model.device)
-        loss = _backward(model, batch, config, autocast)
-        norm = torch.nn.utils.clip_grad_norm_(
-            model.parameters(), config.gradient_clip or math.inf, foreach=True
+    """Train `model` in place, or go on from the run's newest checkpoint, until the config's steps,
+    its patience, or `should_stop`. Everything is in the run folder before it is yielded.
+
+    `TrainingFailed` and `run_folder.DiskFull` leave the last checkpoint good.
+    """
+    trainer = _Trainer(model, data, config, run, world)
+    for progress in trainer.steps(should_stop):
+        if world.is_main:
+            run.add_progress(progress)
+            run.set_state("training", progress.step)
+        yield progress
+    trainer.export()
+    if world.is_main:
+        run.set_state("done" if trainer.finished else "stopped", trainer.state.step)
+
+
+class _Trainer:
+    def __init__(
+        self, model: GPT2, data: Corpus, config: TrainConfig, run: RunFolder, world: World
+    ) -> None:
+        if world.size > config.batch_size:
+            raise UserError(f"{world.size} processes need a batch_size of at least {world.size}.")
+        if config.shard and config.optimizer == "muon":
+            raise UserError("Muon works on whole matrices: it cannot be sharded. Use adamw.")
+        self.model, self.data, self.config, self.run, self.world = model, data, config, run, world
+        self.state = _State(micro_batch_size=config.micro_batch_size)
+        self.windows = Windows(data.train, config)
+        self.autocast = autocast(config, model.device)
+        self.scaler = torch.amp.GradScaler(
+            model.device.type, enabled=self.autocast.fast_dtype == torch.float16
         )
-        for optimizer in optimizers:
-            optimizer.step()
+        if config.gradient_checkpointing:
+            recompute_blocks(model)
+        self.loss = distributed.wrap(NextTokenLoss(model), world, config.shard)
+        self.optimizers = build_optimizers(model, config)
+        self.compiled = torch.compile(self.loss) if config.compile else self.loss
+
+    @property
+    def finished(self) -> bool:
+        return self.state.step >= self.config.steps or self._out_of_patience()
+
+    def steps(self, should_stop: Callable[[], bool]) -> Iterator[Progress]:
+        if not self._restore():
+            yield self._measure(Progress(0, None, None, 0.0, None, None), save=True)
+        while not self.finished:
+            if self.world.any(should_stop()):
+                self._save()
+                return
+            try:
+                progress = self._step()
+            except _NotFinite as error:
+                yield self._roll_back(str(error))
+                continue
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                yield self._shrink(error)
+                continue
+            last = self.finished
+            yield self._measure(
+                progress,
+                evaluate_now=last or _due(self.config.evaluate_every, progress.step),
+                sample_now=last or _due(self.config.sample_every, progress.step),
+                save=last or _due(self.config.save_every, progress.step),
+            )
+
+    def _step(self) -> Progress:
+        """One optimizer step over a whole batch; nothing is changed if anything is not finite."""
+        config, state = self.config, self.state
+        started = time.perf_counter()
+        rate = learning_rate(config, state.step) * state.rate_scale
+        set_learning_rate(self.optimizers, rate)
+        torch.manual_seed((config.seed * 1_000_003 + state.step) * self.world.size + self.world.rank)
+        self.model.train()
+        rows = self.windows.batch(state.step, self.world.rows(config.batch_size))
+        loss = self.world.sum(self._backward(rows)).item()
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = self._clip()
+        if not (math.isfinite(loss) and math.isfinite(norm)) and not self.scaler.is_enabled():
+            self._drop_gradients()
+            raise _NotFinite(f"the {'gradient' if math.isfinite(loss) else 'loss'} was not finite")
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        self._drop_gradients()
+        state.step += 1
+        speed = config.batch_size * config.block_size / (time.perf_counter() - started)
+        return Progress(state.step, loss, None, rate, norm, speed)
+
+    def _backward(self, rows: Tensor) -> Tensor:
+        """Gradients of the mean loss over the whole batch, summed micro-batch by micro-batch.
+
+        Dividing each by the tokens of the batch, not by the number of micro-batches, keeps unequal
+        ones exact. DDP averages over the ranks, which the factor of their number undoes.
+        """
+        tokens = self.config.batch_size * self.config.block_size
+        micros = rows.to(self.model.device, non_blocking=True).split(self.state.micro_batch_size)
+        total = torch.zeros((), device=self.model.device, dtype=torch.float64)
+        for index, micro in enumerate(micros):
+            with distributed.accumulating(self.loss, last=index == len(micros) - 1):
+                with self.autocast:
+                    loss = self.compiled(micro) / tokens
+                self.scaler.scale(loss * self.world.size).backward()
+            total += loss.detach().double()
+        return total
+
+    def _clip(self) -> float:
+        limit = self.config.gradient_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self._trainable().values(), limit)
+        return float(distributed.full(norm))
+
+    def _measure(
+        self, progress: Progress, evaluate_now: bool = True, sample_now: bool = True, save: bool = False
+    ) -> Progress:
+        """Evaluation, sample and checkpoint as they fall due; a best is always saved."""
+        loss = None
+        with distributed.whole(self.loss):
+            if evaluate_now:
+                with self.autocast:
+                    loss = evaluate(self.model, self.data.validation, self.config.block_size)
+            if sample_now and self.config.sample_every and self.world.is_main:
+                self.run.add_sample(self.state.step, self._sample())
+        if loss is not None and self._is_best(loss):
+            save = True
+        if save:
+            self._save()
+        return Progress(**(asdict(progress) | {"validation_loss": loss}))
+
+    def _is_best(self, loss: float) -> bool:
+        state = self.state
+        if loss < state.best_loss:
+            state.best_loss, state.best_step, state.since_best = loss, state.step, 0
+            return True
+        state.since_best += 1
+        return False
+
+    def _out_of_patience(self) -> bool:
+        return bool(self.config.patience) and self.state.since_best >= self.config.patience
+
+    def _sample(self) -> str:
+        sampling = Sampling(max_new_tokens=self.config.sample_tokens, seed=self.config.seed)
+        self.model.eval()
+        with self.autocast:
+            pieces = generate_text(self.model, self.data.tokenizer, self.config.sample_prompt, sampling)
+            return "".join(pieces)
+
+    def _roll_back(self, cause: str) -> Progress:
+        """To the last good checkpoint at half the rate, once."""
+        failed_at = self.state.step
+        if self.state.rate_scale < 1.0:
+            raise TrainingFailed(
+                f"At step {failed_at + 1} {cause} again, at half the rate too. The last good "
+                f"checkpoint is kept. Try a learning rate of {self.config.learning_rate / 10:g}."
+            )
+        self._restore()
+        self.state.rate_scale = 0.5
+        message = (
+            f"At step {failed_at + 1} {cause}. Went back to step {self.state.step} and halved "
+            "the learning rate."
+        )
+        return Progress(self.state.step, None, None, 0.0, None, None, message)
+
+    def _shrink(self, error: Exception) -> Progress:
+        """After running out of memory: half the micro-batch, twice the accumulation, once."""
+        if not _is_out_of_memory(error):
+            raise error
+        self._drop_gradients()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = self.state.micro_batch_size
+        if size == 1 or size < self.config.micro_batch_size:
+            raise TrainingFailed(
+                f"Out of memory at a micro-batch of {size}. Choose a smaller model or block_size, "
+                "or gradient_checkpointing; then resume."
+            ) from None
+        self.state.micro_batch_size = size // 2
+        message = (
+            f"Out of memory at a micro-batch of {size}. Going on with {size // 2} and twice the "
+            "accumulation; results are equivalent."
+        )
+        return Progress(self.state.step, None, None, 0.0, None, None, message)
+
+    def _trainable(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def _drop_gradients(self) -> None:
+        for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        speed = batch[:, 1:].numel() / (time.perf_counter() - started)
-        done = step + 1
-        validate = done == config.steps or (config.evaluate_every and done % config.evaluate_every == 0)
-        validation_loss = evaluate(model, validation, config, autocast) if validate else None
-        yield Progress(done, loss, validation_loss, rate, float(norm), speed)
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        names = {id(p): name for name, p in self._trainable().items()}
+        return {
+            f"{names[id(p)]}|{key}": value
+            for optimizer in self.optimizers
+            for p, values in optimizer.state.items()
+            for key, value in values.items()
+        }
+
+    def _save(self) -> None:
+        checkpoint = Checkpoint(
+            self.state.step,
+            {name: distributed.full(p) for name, p in self._trainable().items()},
+            {name: distributed.full(value) for name, value in self._optimizer_tensors().items()},
+            asdict(self.state) | {"scaler": self.scaler.state_dict()},
+        )
+        if self.world.is_main:
+            if not all(torch.isfinite(tensor).all() for tensor in checkpoint.model.values()):
+                raise TrainingFailed("The weights are not finite; the last good checkpoint is kept.")
+            self.run.save(checkpoint)
+            if self.config.keep == "best":
+                self.run.prune([*self.run.steps()[-2:], self.state.best_step])
+        self.world.barrier()
+
+    def _restore(self) -> bool:
+        """Go to the newest good checkpoint, if there is one."""
+        saved = self.run.newest()
+        if saved is None:
+            return False
+        self._load_weights(saved)
+        parameters = self._trainable()
+        for optimizer in self.optimizers:
+            owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            optimizer.state.clear()
+            for key, value in saved.optimizer.items():
+                name, _, field = key.partition("|")
+                p = parameters[name]
+                if id(p) in owned:
+                    optimizer.state[p][field] = _like(p, field, value)
+        self.scaler.load_state_dict(saved.trainer.pop("scaler"))
+        self.state = _State(**saved.trainer)
+        if self.world.is_main:
+            self.run.forget_after(saved.step)
+        return True
+
+    def _load_weights(self, saved: Checkpoint) -> None:
+        parameters = self._trainable()
+        if set(saved.model) != set(parameters):
+            raise UserError(f"{self.run.path} holds checkpoints of another model.")
+        for name, p in parameters.items():
+            distributed.fill(p, saved.model[name])
+
+    def export(self) -> None:
+        """Write model/ from the best checkpoint, or from the last where nothing was validated."""
+        best = self.state.best_step if math.isfinite(self.state.best_loss) else self.state.step
+        if best != self.state.step and self.run.verify(best):
+            self._load_weights(self.run.load(best))
+        with distributed.whole(self.loss):
+            if self.world.is_main:
+                save_model(self.run.model, merged(self.model), self.data.tokenizer)
+        self.world.barrier()
 
 
-def _backward(model: GPT2, batch: Tensor, config: TrainConfig, autocast) -> float:
-    """Gradients of the mean loss over `batch` (B, T + 1), summed micro-batch by micro-batch."""
-    total = 0.0
-    for micro in batch.split(config.micro_batch_size):
-        with autocast:
-            loss = token_loss(model, micro).sum() / batch[:, 1:].numel()
-        loss.backward()
-        total += loss.item()
-    return total
+def _like(p: Tensor, field: str, value: Tensor) -> Tensor:
+    """Optimizer state where the optimizer would have made it: like its parameter, counts aside."""
+    if value.dim() == 0:
+        return value.to(p.device)
+    target = torch.empty_like(p)
+    distributed.fill(target, value)
+    return target
 
 
-def token_loss(model: GPT2, windows: Tensor) -> Tensor:
-    """The loss of every predicted token of (B, T + 1) windows: (B * T,), nats."""
-    logits = model(windows[:, :-1])  # (B, T, V)
-    return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none")
+def recompute_blocks(model: GPT2) -> None:
+    """Gradient checkpointing: keep each block's input only, run it again in the backward."""
+    for block in model.h:
+        forward = block.forward
+        block.forward = lambda x, cache, forward=forward: (
+            checkpoint(forward, x, cache, use_reentrant=False) if torch.is_grad_enabled() else forward(x, cache)
+        )
 
 
-@torch.no_grad()
-def evaluate(model: GPT2, tokens: np.ndarray, config: TrainConfig, autocast) -> float:
-    """The mean loss over all of `tokens` after the first, in windows side by side; nats a token."""
-    model.eval()
-    total, block = 0.0, config.block_size
-    starts = range(0, len(tokens) - 1, block)
-    for first in range(0, len(starts), config.micro_batch_size):
-        chunk = [tokens[start : start + block + 1] for start in starts[first : first + config.micro_batch_size]]
-        ragged = chunk.pop() if len(chunk[-1]) < len(chunk[0]) else None
-        for part in ([np.stack(chunk)] if chunk else []) + ([ragged[None]] if ragged is not None else []):
-            with autocast:
-                windows = torch.from_numpy(part.astype(np.int64)).to(model.device)
-                total += token_loss(model, windows).double().sum().item()
-    return total / (len(tokens) - 1)
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Mixed precision as the config and the device want it, perhaps none."""
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
+    if config.precision == "auto":
+        dtype = _automatic_precision(device)
+    else:
+        dtype = dtypes[config.precision]
+    if dtype == torch.float16 and device.type == "cpu":
+        raise UserError("float16 is for GPUs. On a CPU choose bfloat16 or float32.")
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def _autocast(config: TrainConfig, device: torch.device):
-    wanted = config.precision == "bfloat16"
-    if wanted or (config.precision == "auto" and bfloat16_is_fast(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+def _automatic_precision(device: torch.device) -> torch.dtype | None:
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float16
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "DefaultCPUAllocator" in str(error) or "alloc_cpu" in str(error)
+
+
+def _due(every: int, step: int) -> bool:
+    return bool(every) and step % every == 0

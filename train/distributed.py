@@ -1,0 +1,117 @@
+"""One process or many: `World` is what a rank knows of the others.
+
+Under torchrun every rank reads its own rows of each batch; DistributedDataParallel averages the
+gradients, FullyShardedDataParallel (FSDP2) also shards weights and optimizer state. A rank alone
+needs none of it, and every method is then a plain value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def rows(self, batch_size: int) -> slice:
+        """This rank's rows of a batch; ranks may have unequal numbers of them, at least one."""
+        each, more = divmod(batch_size, self.size)
+        start = self.rank * each + min(self.rank, more)
+        return slice(start, start + each + (self.rank < more))
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks."""
+        if self.size > 1:
+            value = value.clone()
+            distributed.all_reduce(value)
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def join() -> Iterator[World]:
+    """The world that torchrun describes in the environment; one rank on the best device without."""
+    cuda = torch.cuda.is_available()
+    if "RANK" not in os.environ:
+        yield World(device=torch.device("cuda" if cuda else "cpu"))
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(distributed.get_rank(), distributed.get_world_size(), device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def wrap(loss: nn.Module, world: World, shard: bool) -> nn.Module:
+    """`loss`, a module around the model at `loss.model`, with gradients averaged over the ranks."""
+    if world.size == 1:
+        return loss
+    if not shard:
+        return DistributedDataParallel(loss)
+    for block in loss.model.h:
+        fully_shard(block)
+    return fully_shard(loss)
+
+
+def accumulating(wrapped: nn.Module, last: bool):
+    """A context for one micro-batch: gradients are exchanged in the last one only.
+
+    DDP reads its switch in the forward, so the context must span both passes.
+    """
+    if isinstance(wrapped, DistributedDataParallel) and not last:
+        return wrapped.no_sync()
+    return nullcontext()
+
+
+@contextmanager
+def whole(wrapped: nn.Module) -> Iterator[None]:
+    """Sharded weights gathered on every rank, for evaluation and samples."""
+    sharded = [module for module in wrapped.modules() if hasattr(module, "unshard")]
+    for module in sharded:
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in sharded:
+            module.reshard()
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A plain CPU copy of a tensor; of a sharded one on every rank."""
+    tensor = tensor.detach()
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu().contiguous()
+
+
+def fill(target: Tensor, value: Tensor) -> None:
+    """The way back of `full`."""
+    with torch.no_grad():
+        if isinstance(target, DTensor):
+            value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+        target.copy_(value)

@@ -1,0 +1,162 @@
+"""From what the user asked for to what `train` takes: a model, a corpus, a config, a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2.errors import UserError
+from gpt2.folder import load_model
+from gpt2.hub import resolve
+from gpt2.model import GPT2, ModelConfig
+from gpt2.text import read_documents, read_pieces
+from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
+from train.config import PRESETS, TrainConfig, finetune_learning_rate
+from train.data import Corpus, build_corpus, fit_block, open_corpus
+from train.distributed import World
+from train.lora import add_lora
+from train.run_folder import RunFolder
+from train.vocabulary import learn_vocabulary
+
+
+@dataclass(frozen=True)
+class Request:
+    """A new run: either `model`, a name that `resolve` takes, is trained further, or `preset`
+    begins one from scratch. `changes` are the fields of `TrainConfig` that the user set."""
+
+    files: tuple[Path, ...]
+    out: Path
+    model: str | None = None
+    preset: str | None = None
+    column: str | None = None
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `train` takes."""
+
+    model: GPT2
+    data: Corpus
+    config: TrainConfig
+    run: RunFolder
+    notes: tuple[str, ...] = ()  # what the user should know before it starts
+
+
+def new_job(request: Request, world: World) -> Job:
+    """Make the run folder, tokenize the text into it, build or load the model. Under torchrun the
+    main rank writes; the others read what it wrote."""
+    if world.is_main:
+        _write_run(request)
+    world.barrier()
+    return existing_job(request.out, world, ())
+
+
+def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) -> Job:
+    """Open a run folder to go on; `changes` may extend its steps or set anything that does not
+    alter what has been trained so far."""
+    run = RunFolder.open(out)
+    described = run.description()
+    config = replace(TrainConfig(**described["train"]), **dict(changes))
+    _refuse_changes(described["train"], config)
+    tokenizer = load_tokenizer(run.tokens)
+    model = _build_model(described, config, world)
+    return Job(model, open_corpus(run.tokens, tokenizer), config, run, tuple(described["notes"]))
+
+
+def _write_run(request: Request) -> None:
+    for path in request.files:
+        if not path.is_file():
+            raise UserError(f"There is no file {path}.")
+    preset = PRESETS[request.preset or "finetune"]
+    if (request.model is None) == (preset.model is None):
+        raise UserError("Give either --model NAME (train it further) or --preset NAME (from scratch).")
+    config = replace(preset.train, **dict(request.changes))
+    base = resolve(request.model) if request.model else None
+    if base:
+        tokenizer = load_tokenizer(base)
+        shape = load_model(base, "cpu")[0].config
+        if "learning_rate" not in dict(request.changes):
+            with torch.device("meta"):
+                rate = finetune_learning_rate(GPT2(shape).parameter_count())
+            config = replace(config, learning_rate=rate, final_learning_rate=rate / 10)
+    else:
+        tokenizer = _new_tokenizer(preset.tokenizer, request)
+        shape = replace(preset.model, vocab_size=tokenizer.vocab_size)
+        shape = replace(shape, n_positions=max(shape.n_positions, config.block_size))
+    shape = replace(shape, dropout=config.dropout)
+    run = RunFolder.create(request.out)
+    corpus = build_corpus(request.files, tokenizer, run.tokens, config, request.column)
+    tokenizer.save(run.tokens)
+    config, note = fit_block(config, corpus, shape.n_positions)
+    run.describe(
+        {
+            "model": request.model,
+            "base": str(base.absolute()) if base else None,
+            "preset": request.preset,
+            "shape": asdict(shape),
+            "train": asdict(config),
+            "files": [path.name for path in request.files],
+            "notes": [note] if note else [],
+        }
+    )
+
+
+def _new_tokenizer(kind: str, request: Request) -> Tokenizer:
+    if kind == "characters":
+        characters: set[str] = set()
+        for path in request.files:
+            for piece, _ in read_pieces(path, request.column):
+                characters.update(piece)
+        return CharacterTokenizer(sorted(characters))
+    if kind.startswith("learned:"):
+        documents = (text for path in request.files for text in read_documents(path, request.column))
+        paragraphs = (part for text in documents for part in text.split("\n\n"))
+        return learn_vocabulary(islice(paragraphs, 2_000_000), int(kind.removeprefix("learned:")))
+    return gpt2_tokenizer()
+
+
+def _build_model(described: dict[str, Any], config: TrainConfig, world: World) -> GPT2:
+    """The untrained or base model on its device, in float32, with the run's dropout and LoRA."""
+    torch.manual_seed(config.seed)
+    shape = ModelConfig(**described["shape"])
+    if described["base"]:
+        base, _ = load_model(described["base"], str(world.device), torch.float32)
+        with torch.device("meta"):
+            model = GPT2(shape)
+        model.load_state_dict(base.state_dict(), assign=True)
+    else:
+        model = GPT2(shape).to(world.device)
+    if config.lora_rank:
+        add_lora(model, config)
+    return model
+
+
+# What may differ when a run goes on: its end, and what only looks at it.
+_CHANGEABLE = {
+    "steps",
+    "evaluate_every",
+    "sample_every",
+    "sample_prompt",
+    "sample_tokens",
+    "save_every",
+    "keep",
+    "patience",
+    "compile",
+    "gradient_checkpointing",
+    "micro_batch_size",
+}
+
+
+def _refuse_changes(before: dict[str, Any], config: TrainConfig) -> None:
+    for option in fields(TrainConfig):
+        name = option.name
+        if name not in _CHANGEABLE and getattr(config, name) != before[name]:
+            raise UserError(
+                f"{name} was {before[name]!r} when this run began and cannot change on --resume. "
+                "Start a new run from its model/ folder instead."
+            )
