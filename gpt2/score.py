@@ -52,7 +52,7 @@ def make_score(total: float, tokens: int, size: int) -> Score:
     return Score(loss, perplexity, total / math.log(2) / size, tokens)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def total_loss(model: GPT2, ids: Tensor, window: int, stride: int) -> float:
     """The summed loss, in nats, of all of `ids` (n,) but the first, each predicted once."""
     spans = list(window_spans(len(ids), window, stride))

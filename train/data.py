@@ -58,19 +58,18 @@ def build_corpus(
     share is the tail of all tokens, or whole documents drawn by the seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    share = config.validation_share if config.split == "documents" else 0.0
     chooser = np.random.default_rng(config.seed)
-    by_documents = config.split == "documents" and config.validation_share > 0
     documents = 0
     with ExitStack() as stack:
         train = stack.enter_context(open(folder / "train.bin", "wb"))
         valid = stack.enter_context(open(folder / "valid.bin", "wb"))
-        out = train
+        out = valid if chooser.random() < share else train
         for ids, last in _encoded_pieces(files, tokenizer, column):
             out.write(ids.tobytes())
             if last:
                 documents += 1
-                kept = by_documents and chooser.random() < config.validation_share
-                out = valid if kept else train
+                out = valid if chooser.random() < share else train
     if config.split == "tail" and config.validation_share > 0:
         _move_tail(folder, _token_type(tokenizer), config.validation_share)
     size = _token_type(tokenizer)().itemsize

@@ -18,6 +18,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from gpt2.model import GPT2
+
 
 @dataclass(frozen=True)
 class World:
@@ -90,17 +92,16 @@ def accumulating(wrapped: nn.Module, last: bool):
     return nullcontext()
 
 
-@contextmanager
-def whole(wrapped: nn.Module) -> Iterator[None]:
-    """Sharded weights gathered on every rank, for evaluation and samples."""
-    sharded = [module for module in wrapped.modules() if hasattr(module, "unshard")]
-    for module in sharded:
-        module.unshard()
-    try:
-        yield
-    finally:
-        for module in sharded:
-            module.reshard()
+def gathered(model: GPT2) -> GPT2:
+    """The model itself, or, of a sharded one, a plain copy on every rank: for evaluation, samples
+    and export, which would otherwise run past FSDP's hooks."""
+    if not any(isinstance(p, DTensor) for p in model.parameters()):
+        return model
+    with torch.device("meta"):
+        plain = GPT2(model.config)
+    state = {name: p.detach().full_tensor() for name, p in model.named_parameters()}
+    plain.load_state_dict(state, assign=True)
+    return plain
 
 
 def full(tensor: Tensor) -> Tensor:

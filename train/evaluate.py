@@ -11,13 +11,11 @@ from train.data import Corpus
 
 
 def evaluate(model: GPT2, tokens: np.ndarray, block_size: int) -> float | None:
-    """The mean loss over all of `tokens` but the first, in blocks side by side; None if too few."""
+    """The mean loss over all of `tokens` but the first, in blocks side by side; None if too few.
+    The model must be in eval mode."""
     if len(tokens) < 2:
         return None
-    was_training = model.training
-    model.eval()
     total = total_loss(model, torch.from_numpy(tokens.astype(np.int64)), block_size, block_size)
-    model.train(was_training)
     return total / (len(tokens) - 1)
 
 

@@ -95,6 +95,8 @@ class _Trainer:
             raise UserError(f"{world.size} processes need a batch_size of at least {world.size}.")
         if config.shard and config.optimizer == "muon":
             raise UserError("Muon works on whole matrices: it cannot be sharded. Use adamw.")
+        if config.shard and config.lora_rank:
+            raise UserError("Low-rank updates are small: train them without shard.")
         self.model, self.data, self.config, self.run, self.world = model, data, config, run, world
         self.state = _State(micro_batch_size=config.micro_batch_size)
         self.windows = Windows(data.train, config)
@@ -186,12 +188,13 @@ class _Trainer:
     ) -> Progress:
         """Evaluation, sample and checkpoint as they fall due; a best is always saved."""
         loss = None
-        with distributed.whole(self.loss):
-            if evaluate_now:
-                with self.autocast:
-                    loss = evaluate(self.model, self.data.validation, self.config.block_size)
-            if sample_now and self.config.sample_every and self.world.is_main:
-                self.run.add_sample(self.state.step, self._sample())
+        if evaluate_now or sample_now:
+            model = distributed.gathered(self.model).eval()
+            with self.autocast:
+                if evaluate_now:
+                    loss = evaluate(model, self.data.validation, self.config.block_size)
+                if sample_now and self.config.sample_every and self.world.is_main:
+                    self.run.add_sample(self.state.step, self._sample(model))
         if loss is not None and self._is_best(loss):
             save = True
         if save:
@@ -209,12 +212,10 @@ class _Trainer:
     def _out_of_patience(self) -> bool:
         return bool(self.config.patience) and self.state.since_best >= self.config.patience
 
-    def _sample(self) -> str:
+    def _sample(self, model: GPT2) -> str:
         sampling = Sampling(max_new_tokens=self.config.sample_tokens, seed=self.config.seed)
-        self.model.eval()
-        with self.autocast:
-            pieces = generate_text(self.model, self.data.tokenizer, self.config.sample_prompt, sampling)
-            return "".join(pieces)
+        prompt = self.config.sample_prompt
+        return "".join(generate_text(model, self.data.tokenizer, prompt, sampling))
 
     def _roll_back(self, cause: str) -> Progress:
         """To the last good checkpoint at half the rate, once."""
@@ -316,9 +317,9 @@ class _Trainer:
         best = self.state.best_step if math.isfinite(self.state.best_loss) else self.state.step
         if best != self.state.step and self.run.verify(best):
             self._load_weights(self.run.load(best))
-        with distributed.whole(self.loss):
-            if self.world.is_main:
-                save_model(self.run.model, merged(self.model), self.data.tokenizer)
+        model = merged(distributed.gathered(self.model))
+        if self.world.is_main:
+            save_model(self.run.model, model, self.data.tokenizer)
         self.world.barrier()
 
 

@@ -1,0 +1,70 @@
+"""One rank of the tests in test_distributed.py: trains a toy in float64 and writes its weights.
+
+    torchrun ... tests/distributed_worker.py OUT ddp|shard
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from gpt2.model import GPT2, ModelConfig
+from gpt2.tokenizer import CharacterTokenizer
+from train.config import TrainConfig
+from train.data import build_corpus, open_corpus
+from train.distributed import join
+from train.loop import train
+from train.run_folder import RunFolder
+
+TEXT = "pack my box with five dozen liquor jugs. " * 40
+
+
+def config_of(kind: str) -> TrainConfig:
+    return TrainConfig(
+        steps=6,
+        batch_size=7,  # unequal shares for two ranks
+        micro_batch_size=2,
+        block_size=16,
+        learning_rate=1e-2,
+        final_learning_rate=1e-3,
+        warmup_steps=2,
+        evaluate_every=3,
+        sample_every=3,
+        sample_tokens=5,
+        save_every=3,
+        precision="float32",
+        shard=kind == "shard",
+    )
+
+
+def main(out: Path, kind: str) -> None:
+    torch.set_num_threads(1)
+    config = config_of(kind)
+    tokenizer = CharacterTokenizer.from_text(TEXT)
+    with join() as world:
+        tokens = out / "tokens"
+        if world.is_main and not tokens.exists():
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "text.txt").write_text(TEXT)
+            build_corpus([out / "text.txt"], tokenizer, tokens, config, None)
+            RunFolder.create(out / "run")
+        world.barrier()
+        torch.manual_seed(1)
+        shape = ModelConfig(tokenizer.vocab_size, n_positions=16, n_embd=16, n_layer=2, n_head=2)
+        model = GPT2(shape).double()
+        seen = []
+        data, run = open_corpus(tokens, tokenizer), RunFolder(out / "run")
+        stop_at = 4 if sys.argv[3:] == ["stop"] else 99
+        for progress in train(model, data, config, run, world, lambda: len(seen) > stop_at):
+            seen.append(progress)
+        if world.is_main:
+            last = run.newest()
+            losses = torch.tensor([p.loss or 0.0 for p in run.progress()], dtype=torch.float64)
+            save_file(last.model | {"losses": losses}, out / "result.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
