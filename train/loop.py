@@ -26,7 +26,7 @@ from train.config import TrainConfig
 from train.data import Corpus, Windows
 from train.distributed import World
 from train.evaluate import evaluate
-from train.lora import merged
+from train.lora import merged, save_adapter
 from train.optimizer import build_optimizers, learning_rate, set_learning_rate
 from train.run_folder import Checkpoint, Progress, RunFolder
 
@@ -320,6 +320,8 @@ class _Trainer:
         model = merged(distributed.gathered(self.model))
         if self.world.is_main:
             save_model(self.run.model, model, self.data.tokenizer)
+            if self.config.lora_rank:
+                save_adapter(self.run.path / "adapter", self.model, self.config)
         self.world.barrier()
 
 

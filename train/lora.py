@@ -72,7 +72,7 @@ def merged(model: GPT2) -> GPT2:
     return plain.eval()
 
 
-def save_adapter(folder: Path, model: GPT2, config: TrainConfig, base: str) -> None:
+def save_adapter(folder: Path, model: GPT2, config: TrainConfig) -> None:
     """The updates alone, as `peft` stores them for transformers' GPT-2."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -85,7 +85,7 @@ def save_adapter(folder: Path, model: GPT2, config: TrainConfig, base: str) -> N
     description = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": None,
         "r": config.lora_rank,
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.dropout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -90,9 +91,13 @@ def _write_run(request: Request) -> None:
         shape = replace(shape, n_positions=max(shape.n_positions, config.block_size))
     shape = replace(shape, dropout=config.dropout)
     run = RunFolder.create(request.out)
-    corpus = build_corpus(request.files, tokenizer, run.tokens, config, request.column)
-    tokenizer.save(run.tokens)
-    config, note = fit_block(config, corpus, shape.n_positions)
+    try:
+        corpus = build_corpus(request.files, tokenizer, run.tokens, config, request.column)
+        tokenizer.save(run.tokens)
+        config, note = fit_block(config, corpus, shape.n_positions)
+    except BaseException:
+        shutil.rmtree(run.path)  # nothing has begun; the name stays free for the next try
+        raise
     run.describe(
         {
             "model": request.model,
@@ -112,6 +117,8 @@ def _new_tokenizer(kind: str, request: Request) -> Tokenizer:
         for path in request.files:
             for piece, _ in read_pieces(path, request.column):
                 characters.update(piece)
+        if not characters:
+            raise UserError("The text is empty. Give more text.")
         return CharacterTokenizer(sorted(characters))
     if kind.startswith("learned:"):
         documents = (text for path in request.files for text in read_documents(path, request.column))

@@ -48,17 +48,16 @@ def _introduction(job: Job) -> Iterator[str]:
 
 
 def _bar(progress: Iterator[Progress], job: Job) -> None:
+    losses: dict[str, str] = {}
     with tqdm(total=job.config.steps, unit="step", smoothing=0.1, dynamic_ncols=True) as bar:
         for item in progress:
             bar.update(item.step - bar.n)
-            if item.loss is not None:
-                bar.set_postfix(loss=f"{item.loss:.3f}", **_validation(job))
-            if item.message or item.validation_loss is not None:
-                bar.write(_sentence(item), file=sys.stderr)
-
-
-def _validation(job: Job) -> dict[str, str]:
-    return {}
+            for name, value in (("loss", item.loss), ("validation", item.validation_loss)):
+                if value is not None:
+                    losses[name] = f"{value:.3f}"
+            bar.set_postfix(losses)
+            if item.message:
+                bar.write(f"step {item.step}: {item.message}", file=sys.stderr)
 
 
 def _lines(progress: Iterator[Progress], job: Job) -> None:
