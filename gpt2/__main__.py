@@ -29,7 +29,7 @@ def _add_generate(commands) -> None:
     parser = commands.add_parser(
         "generate",
         help="continue a text",
-        description="Continue PROMPT. The text goes to stdout as it is made, the figures to stderr.",
+        description="Continue PROMPT. Text goes to stdout as it is made, figures to stderr.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("prompt", metavar="PROMPT", help='text to continue; "-" reads stdin')

@@ -1,4 +1,4 @@
-"""What all command lines of this project share: how they fail, and the flags they have in common."""
+"""What all command lines here share: how they fail, and the flags they have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(command: Callable[[], int | None]) -> int:
-    """Run a command (which may return a status) and turn the ways it can end into an exit status."""
+    """Run a command, which may return a status, and turn all its ends into an exit status."""
     try:
         status = command()
         sys.stdout.flush()

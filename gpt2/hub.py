@@ -102,7 +102,7 @@ def _cached(repository: str) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a snapshot has arrived with weights and tokenizer (a download may have broken off)."""
+    """Whether weights and tokenizer have all arrived: a download may have broken off."""
     if not (folder / "model.safetensors").exists():
         try:
             shards = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
@@ -130,8 +130,7 @@ def _probe(name: str, repository: str) -> None:
         get_hf_file_metadata(url, timeout=PROBE_SECONDS)
     except GatedRepoError:
         raise UserError(
-            f"{repository} is gated: accept its terms on the Hub, then log in with "
-            "`hf auth login`."
+            f"{repository} is gated: accept its terms on the Hub, then log in with `hf auth login`."
         ) from None
     except RepositoryNotFoundError:
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpt2.folder import load_model
 from gpt2.hub import resolve
 from gpt2.model import GPT2
-def prepack(m): return m
+from gpt2.prepack import prepack
 from gpt2.tokenizer import Tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Text files to documents: encodings found out, csv and jsonl by a named column, read as they go."""
+"""Text files to documents: encodings found out, tables by a named column, read as they go."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def read_pieces(path: str | Path, column: str | None = None) -> Iterator[tuple[s
     encoding = find_encoding(path)
     kind = path.with_suffix("").suffix if path.suffix == ".xz" else path.suffix
     try:
-        with io.TextIOWrapper(_open(path), encoding, newline="" if kind == ".csv" else None) as file:
+        with io.TextIOWrapper(
+            _open(path), encoding, newline="" if kind == ".csv" else None
+        ) as file:
             if kind == ".csv":
                 yield from ((text, True) for text in _csv_rows(file, path, column))
             elif kind in (".jsonl", ".ndjson"):
@@ -52,7 +54,7 @@ def read_pieces(path: str | Path, column: str | None = None) -> Iterator[tuple[s
 
 
 def find_encoding(path: Path) -> str:
-    """"utf-8-sig" and "utf-16" by their marks, "utf-8" if all of it is, else "cp1252"."""
+    """ "utf-8-sig" and "utf-16" by their marks, "utf-8" if all of it is, else "cp1252"."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         with _open(path) as file:

@@ -1,6 +1,6 @@
 """One rank of the tests in test_distributed.py: trains a toy in float64 and writes its weights.
 
-    torchrun ... tests/distributed_worker.py OUT ddp|shard
+torchrun ... tests/distributed_worker.py OUT ddp|shard
 """
 
 from __future__ import annotations

@@ -78,7 +78,10 @@ def test_a_reopened_corpus_is_the_same(tmp_path):
 @pytest.mark.parametrize("stride", [0, 3, 8])
 @pytest.mark.parametrize("count", [9, 10, 17, 100, 101])
 def test_every_token_is_predicted_in_an_epoch(count, stride):
-    windows = Windows(np.arange(count, dtype=np.uint16), replace(CONFIG, stride=stride, batch_size=1, micro_batch_size=1))
+    windows = Windows(
+        np.arange(count, dtype=np.uint16),
+        replace(CONFIG, stride=stride, batch_size=1, micro_batch_size=1),
+    )
     seen = set()
     for step in range(windows.per_epoch):
         row = windows.batch(step)[0]

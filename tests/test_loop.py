@@ -13,8 +13,8 @@ from gpt2.tokenizer import CharacterTokenizer
 from train.config import TrainConfig
 from train.data import build_corpus
 from train.distributed import World
-from train.lora import LoraLinear, add_lora, merged
 from train.loop import TrainingFailed, _Trainer, train
+from train.lora import LoraLinear, add_lora, merged
 from train.optimizer import learning_rate
 from train.run_folder import RunFolder
 
@@ -75,7 +75,9 @@ def test_accumulation_changes_nothing_but_memory(start, micro):
 @pytest.mark.parametrize("micro", [8, 2])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(start, dropout, micro, optimizer):
-    config = replace(CONFIG, dropout=dropout, micro_batch_size=micro, optimizer=optimizer, keep="all")
+    config = replace(
+        CONFIG, dropout=dropout, micro_batch_size=micro, optimizer=optimizer, keep="all"
+    )
     straight = start("straight", config)
     expected = list(train(*straight))
     for split in (1, 4, 5):
@@ -88,7 +90,7 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(start, dropout, micro,
         later = list(train(*second))
         logged = second[3].progress()
         assert [p.loss for p in logged] == [p.loss for p in expected]
-        assert [p.step for p in later][0] == split + 1
+        assert later[0].step == split + 1
         last, wanted = second[3].load(config.steps), straight[3].load(config.steps)
         for part in ("model", "optimizer"):
             ours, theirs = getattr(last, part), getattr(wanted, part)
@@ -98,8 +100,16 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(start, dropout, micro,
 
 def test_one_batch_overfits(start):
     config = replace(
-        CONFIG, steps=200, batch_size=4, micro_batch_size=4, save_every=0, evaluate_every=0,
-        weight_decay=0.0, validation_share=0.0, warmup_steps=10, learning_rate=2e-2,
+        CONFIG,
+        steps=200,
+        batch_size=4,
+        micro_batch_size=4,
+        save_every=0,
+        evaluate_every=0,
+        weight_decay=0.0,
+        validation_share=0.0,
+        warmup_steps=10,
+        learning_rate=2e-2,
     )
     model, data, config, run = start("overfit", config)
     short = replace(data, train=data.train[:17])
@@ -129,11 +139,15 @@ def test_a_loss_that_is_not_finite_is_never_stepped(start):
     """The run goes back to its last checkpoint at half the rate once, then fails with the cause."""
     model, data, config, run = start("nan", replace(CONFIG, save_every=2))
     seen = []
-    with pytest.raises(TrainingFailed, match="not finite again"):
+
+    def sabotage():
         for progress in train(model, data, config, run):
             seen.append(progress)
             if progress.step == 3:
                 model.wpe.weight.data[0, 0] = float("nan")
+
+    with pytest.raises(TrainingFailed, match="not finite again"):
+        sabotage()
     messages = [p.message for p in seen if p.message]
     assert len(messages) == 1
     assert "Went back to step 2 and halved" in messages[0]
@@ -185,7 +199,9 @@ def test_another_error_of_the_step_is_not_swallowed_as_memory(start, monkeypatch
 
 
 def test_patience_ends_a_run_and_the_result_is_the_best(start):
-    config = replace(CONFIG, steps=100, evaluate_every=1, patience=2, learning_rate=1.0, save_every=0)
+    config = replace(
+        CONFIG, steps=100, evaluate_every=1, patience=2, learning_rate=1.0, save_every=0
+    )
     model, data, config, run = start("patience", config)
     seen = list(train(model, data, config, run))
     losses = [p.validation_loss for p in seen]

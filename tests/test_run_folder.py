@@ -15,7 +15,10 @@ from train.run_folder import Checkpoint, DiskFull, Progress, RunFolder
 
 def checkpoint(step):
     return Checkpoint(
-        step, {"w": torch.full((4, 4), float(step))}, {"w|exp_avg": torch.ones(4, 4)}, {"step": step}
+        step,
+        {"w": torch.full((4, 4), float(step))},
+        {"w|exp_avg": torch.ones(4, 4)},
+        {"step": step},
     )
 
 

@@ -16,7 +16,9 @@ from gpt2.tokenizer import gpt2_tokenizer
 
 def test_documents_are_parted_by_lines_of_end_of_text(tmp_path):
     file = tmp_path / "a.txt"
-    file.write_text("one\n<|endoftext|>\ntwo <|endoftext|> still two\n<|endoftext|>\n<|endoftext|>\n")
+    file.write_text(
+        "one\n<|endoftext|>\ntwo <|endoftext|> still two\n<|endoftext|>\n<|endoftext|>\n"
+    )
     assert list(read_documents(file)) == ["one\n", "two <|endoftext|> still two\n"]
 
 
@@ -54,7 +56,7 @@ def test_tables_are_read_by_their_named_column(tmp_path):
     lines.write_bytes(lzma.compress("\n".join(map(json.dumps, rows)).encode()))
     for path in (table, lines):
         assert list(read_documents(path, "text")) == [row["text"] for row in rows]
-        with pytest.raises(UserError, match="name its text column.*id, text"):
+        with pytest.raises(UserError, match=r"name its text column.*id, text"):
             list(read_documents(path))
         with pytest.raises(UserError, match="no column 'body'"):
             list(read_documents(path, "body"))
@@ -72,7 +74,20 @@ def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(tmp_path, monkeypatch)
     monkeypatch.setattr(text_module, "_PIECE_CHARACTERS", 200)
     tokenizer = gpt2_tokenizer()
     choose = random.Random(0)
-    words = ["don't", "  two", "\n\n", "\t", "3.14", "Ünï", " \n ", "!!", "the", "\u3000\n", "\x1c\n", "x\n"]
+    words = [
+        "don't",
+        "  two",
+        "\n\n",
+        "\t",
+        "3.14",
+        "Ünï",
+        " \n ",
+        "!!",
+        "the",
+        "\u3000\n",
+        "\x1c\n",
+        "x\n",
+    ]
     for trial in range(20):
         text = "".join(choose.choice(words) for _ in range(2000))
         file = tmp_path / f"{trial}.txt"

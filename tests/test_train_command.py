@@ -17,10 +17,28 @@ from gpt2.folder import load_model
 from train.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
-TINY = (
-    "--preset shakespeare-char-cpu --steps 30 --batch-size 4 --micro-batch-size 4 --block-size 16 "
-    "--evaluate-every 10 --sample-every 10 --save-every 5 --precision float32 --dropout 0.1"
-).split()
+TINY = [
+    "--preset",
+    "shakespeare-char-cpu",
+    "--steps",
+    "30",
+    "--batch-size",
+    "4",
+    "--micro-batch-size",
+    "4",
+    "--block-size",
+    "16",
+    "--evaluate-every",
+    "10",
+    "--sample-every",
+    "10",
+    "--save-every",
+    "5",
+    "--precision",
+    "float32",
+    "--dropout",
+    "0.1",
+]
 
 
 @pytest.fixture
@@ -74,7 +92,14 @@ def test_json_is_one_object_a_line_and_the_result_is_a_model_folder(undisturbed)
     run, out = undisturbed
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["step"] for line in lines] == list(range(31))
-    names = {"step", "loss", "validation_loss", "learning_rate", "gradient_norm", "tokens_per_second"}
+    names = {
+        "step",
+        "loss",
+        "validation_loss",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+    }
     assert names <= set(lines[0])
     assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
     assert run.state()["state"] == "done"
@@ -133,14 +158,16 @@ def test_a_model_is_trained_further_with_lora(undisturbed, text, tmp_path):
     assert "perplexity" in out
     tuned, _ = load_model(run / "model")
     before, _ = load_model(base)
-    changed = {n for n, p in tuned.named_parameters() if not torch.equal(p, before.get_parameter(n))}
+    changed = {
+        n for n, p in tuned.named_parameters() if not torch.equal(p, before.get_parameter(n))
+    }
     assert changed
     assert all("c_" in name for name in changed)
     assert (run / "adapter" / "adapter_config.json").exists()
 
 
 def test_evaluate_reports_what_training_reports(undisturbed, tmp_path):
-    run, out = undisturbed
+    run, _ = undisturbed
     corpus = run.path.parent / "text.txt"
     tail = corpus.read_text()[int(len(corpus.read_text()) * 0.9) :]
     (tmp_path / "tail.txt").write_text(tail)

@@ -6,7 +6,6 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -98,7 +97,9 @@ def run(options: argparse.Namespace) -> int:
             if not options.data:
                 raise UserError("Give the text to train on: --data FILE.")
             files, model, preset = tuple(options.data), options.model, options.preset
-            job = new_job(Request(files, options.out, model, preset, options.column, changes), world)
+            job = new_job(
+                Request(files, options.out, model, preset, options.column, changes), world
+            )
         progress = train(job.model, job.data, job.config, job.run, world, lambda: bool(stopped))
         try:
             show(track(progress, options.tracker, job), job, options.json, world)

@@ -28,7 +28,9 @@ class TrainConfig:
     final_learning_rate: float = _option(5e-6, "the rate at the end of the schedule")
     warmup_steps: int = _option(20, "steps of linear warmup")
     schedule: str = _option("cosine", "the way down", ("cosine", "linear", "constant"))
-    optimizer: str = _option("adamw", "muon: for the block matrices, adamw for the rest", ("adamw", "muon"))
+    optimizer: str = _option(
+        "adamw", "muon: for the block matrices, adamw for the rest", ("adamw", "muon")
+    )
     weight_decay: float = _option(0.1, "on matrices only")
     beta1: float = _option(0.9, "AdamW's decay of the mean gradient")
     beta2: float = _option(0.95, "AdamW's decay of the mean square gradient")
@@ -36,9 +38,13 @@ class TrainConfig:
     dropout: float = _option(0.0, "share of activations dropped in training")
     lora_rank: int = _option(0, "train low-rank updates of this rank instead; 0 = all weights")
     lora_alpha: float = _option(16.0, "scale of the low-rank updates, over the rank")
-    lora_targets: str = _option("c_attn,c_proj,c_fc", "matrices with low-rank updates, comma-separated")
+    lora_targets: str = _option(
+        "c_attn,c_proj,c_fc", "matrices with low-rank updates, comma-separated"
+    )
     validation_share: float = _option(0.1, "share of the text kept for validation; 0 = none")
-    split: str = _option("tail", "what is kept: the tail, or whole documents", ("tail", "documents"))
+    split: str = _option(
+        "tail", "what is kept: the tail, or whole documents", ("tail", "documents")
+    )
     evaluate_every: int = _option(50, "steps between validations; 0 = at the ends only")
     sample_every: int = _option(50, "steps between samples; 0 = none")
     sample_prompt: str = _option("", "the prompt of the samples; empty = an end of text")
@@ -50,8 +56,12 @@ class TrainConfig:
         "auto", "auto: bfloat16 where it is fast", ("auto", "float32", "bfloat16", "float16")
     )
     compile: bool = _option(False, "compile the model first: slower to start, faster to run")
-    gradient_checkpointing: bool = _option(False, "recompute activations: less memory, a third slower")
-    shard: bool = _option(False, "under torchrun: shard weights and optimizer over the ranks (FSDP)")
+    gradient_checkpointing: bool = _option(
+        False, "recompute activations: less memory, a third slower"
+    )
+    shard: bool = _option(
+        False, "under torchrun: shard weights and optimizer over the ranks (FSDP)"
+    )
     seed: int = _option(0, "of initialisation, batches, dropout and samples")
 
     def __post_init__(self) -> None:

@@ -41,7 +41,9 @@ class Corpus:
         """The UTF-8 size of the text that `tokens` stand for; ends of text count nothing."""
         sizes = np.array(
             [
-                0 if index == self.tokenizer.end_of_text else len(self.tokenizer.decode_bytes([index]))
+                0
+                if index == self.tokenizer.end_of_text
+                else len(self.tokenizer.decode_bytes([index]))
                 for index in range(self.tokenizer.vocab_size)
             ]
         )
@@ -50,7 +52,11 @@ class Corpus:
 
 
 def build_corpus(
-    files: Sequence[Path], tokenizer: Tokenizer, folder: Path, config: TrainConfig, column: str | None
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    folder: Path,
+    config: TrainConfig,
+    column: str | None,
 ) -> Corpus:
     """Tokenize `files` into `folder`/train.bin and valid.bin, a piece at a time.
 
@@ -99,7 +105,9 @@ def fit_block(config: TrainConfig, corpus: Corpus, window: int) -> tuple[TrainCo
     if config.block_size <= most:
         return config, None
     why = "the model's window" if most == window else "the text"
-    message = f"{why} has room for blocks of {most} tokens, not {config.block_size}: block_size is {most}"
+    message = (
+        f"{why} has room for blocks of {most} tokens, not {config.block_size}: block_size is {most}"
+    )
     return replace(config, block_size=most, stride=min(config.stride, most)), message
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed, nn
@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from gpt2.folder import empty_model
 from gpt2.model import GPT2
 
 
@@ -25,7 +26,7 @@ from gpt2.model import GPT2
 class World:
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def is_main(self) -> bool:
@@ -97,8 +98,7 @@ def gathered(model: GPT2) -> GPT2:
     and export, which would otherwise run past FSDP's hooks."""
     if not any(isinstance(p, DTensor) for p in model.parameters()):
         return model
-    with torch.device("meta"):
-        plain = GPT2(model.config)
+    plain = empty_model(model.config)
     state = {name: p.detach().full_tensor() for name, p in model.named_parameters()}
     plain.load_state_dict(state, assign=True)
     return plain
@@ -114,5 +114,7 @@ def fill(target: Tensor, value: Tensor) -> None:
     """The way back of `full`."""
     with torch.no_grad():
         if isinstance(target, DTensor):
-            value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+            value = distribute_tensor(
+                value.to(target.device), target.device_mesh, target.placements
+            )
         target.copy_(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from train.distributed import World
 from train.evaluate import evaluate
 from train.lora import merged, save_adapter
 from train.optimizer import build_optimizers, learning_rate, set_learning_rate
+from train.precision import autocast
 from train.run_folder import Checkpoint, Progress, RunFolder
 
 
@@ -78,9 +79,6 @@ def train(
     """
     trainer = _Trainer(model, data, config, run, world)
     for progress in trainer.steps(should_stop):
-        if world.is_main:
-            run.add_progress(progress)
-            run.set_state("training", progress.step)
         yield progress
     trainer.export()
     if world.is_main:
@@ -143,7 +141,9 @@ class _Trainer:
         started = time.perf_counter()
         rate = learning_rate(config, state.step) * state.rate_scale
         set_learning_rate(self.optimizers, rate)
-        torch.manual_seed((config.seed * 1_000_003 + state.step) * self.world.size + self.world.rank)
+        torch.manual_seed(
+            (config.seed * 1_000_003 + state.step) * self.world.size + self.world.rank
+        )
         self.model.train()
         rows = self.windows.batch(state.step, self.world.rows(config.batch_size))
         loss = self.world.sum(self._backward(rows)).item()
@@ -184,7 +184,11 @@ class _Trainer:
         return float(distributed.full(norm))
 
     def _measure(
-        self, progress: Progress, evaluate_now: bool = True, sample_now: bool = True, save: bool = False
+        self,
+        progress: Progress,
+        evaluate_now: bool = True,
+        sample_now: bool = True,
+        save: bool = False,
     ) -> Progress:
         """Evaluation, sample and checkpoint as they fall due; a best is always saved."""
         loss = None
@@ -197,9 +201,17 @@ class _Trainer:
                     self.run.add_sample(self.state.step, self._sample(model))
         if loss is not None and self._is_best(loss):
             save = True
+        return self._record(replace(progress, validation_loss=loss), save)
+
+    def _record(self, progress: Progress, save: bool = False) -> Progress:
+        """Log first, then save: a kill between them leaves a line that resuming takes back, never
+        a checkpoint whose line is missing."""
+        if self.world.is_main:
+            self.run.add_progress(progress)
+            self.run.set_state("training", progress.step)
         if save:
             self._save()
-        return Progress(**(asdict(progress) | {"validation_loss": loss}))
+        return progress
 
     def _is_best(self, loss: float) -> bool:
         state = self.state
@@ -231,7 +243,7 @@ class _Trainer:
             f"At step {failed_at + 1} {cause}. Went back to step {self.state.step} and halved "
             "the learning rate."
         )
-        return Progress(self.state.step, None, None, 0.0, None, None, message)
+        return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
 
     def _shrink(self, error: Exception) -> Progress:
         """After running out of memory: half the micro-batch, twice the accumulation, once."""
@@ -251,7 +263,7 @@ class _Trainer:
             f"Out of memory at a micro-batch of {size}. Going on with {size // 2} and twice the "
             "accumulation; results are equivalent."
         )
-        return Progress(self.state.step, None, None, 0.0, None, None, message)
+        return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
 
     def _trainable(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -278,7 +290,9 @@ class _Trainer:
         )
         if self.world.is_main:
             if not all(torch.isfinite(tensor).all() for tensor in checkpoint.model.values()):
-                raise TrainingFailed("The weights are not finite; the last good checkpoint is kept.")
+                raise TrainingFailed(
+                    "The weights are not finite; the last good checkpoint is kept."
+                )
             self.run.save(checkpoint)
             if self.config.keep == "best":
                 self.run.prune([*self.run.steps()[-2:], self.state.best_step])
@@ -339,28 +353,10 @@ def recompute_blocks(model: GPT2) -> None:
     for block in model.h:
         forward = block.forward
         block.forward = lambda x, cache, forward=forward: (
-            checkpoint(forward, x, cache, use_reentrant=False) if torch.is_grad_enabled() else forward(x, cache)
+            checkpoint(forward, x, cache, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else forward(x, cache)
         )
-
-
-def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as the config and the device want it, perhaps none."""
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
-    if config.precision == "auto":
-        dtype = _automatic_precision(device)
-    else:
-        dtype = dtypes[config.precision]
-    if dtype == torch.float16 and device.type == "cpu":
-        raise UserError("float16 is for GPUs. On a CPU choose bfloat16 or float32.")
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
-
-def _automatic_precision(device: torch.device) -> torch.dtype | None:
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float16
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gpt2.errors import UserError
+from gpt2.folder import empty_model
 from gpt2.model import GPT2, Linear
 from gpt2.tokenizer import write_json
 from train.config import TrainConfig
@@ -62,8 +63,7 @@ def merged(model: GPT2) -> GPT2:
     but for those."""
     if not any(isinstance(module, LoraLinear) for module in model.modules()):
         return model
-    with torch.device("meta"):
-        plain = GPT2(model.config)
+    plain = empty_model(model.config)
     state = {name: tensor for name, tensor in model.state_dict().items() if "lora_" not in name}
     for name, module in model.named_modules():
         if isinstance(module, LoraLinear):

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from gpt2.errors import UserError
-from gpt2.folder import load_model
+from gpt2.folder import empty_model, load_model, read_config
 from gpt2.hub import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.text import read_documents, read_pieces
 from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
-from train.config import PRESETS, TrainConfig, finetune_learning_rate
+from train.config import PRESETS, Preset, TrainConfig, finetune_learning_rate
 from train.data import Corpus, build_corpus, fit_block, open_corpus
 from train.distributed import World
 from train.lora import add_lora
@@ -73,23 +73,16 @@ def _write_run(request: Request) -> None:
     for path in request.files:
         if not path.is_file():
             raise UserError(f"There is no file {path}.")
-    preset = PRESETS[request.preset or "finetune"]
-    if (request.model is None) == (preset.model is None):
-        raise UserError("Give either --model NAME (train it further) or --preset NAME (from scratch).")
-    config = replace(preset.train, **dict(request.changes))
-    base = resolve(request.model) if request.model else None
-    if base:
-        tokenizer = load_tokenizer(base)
-        shape = load_model(base, "cpu")[0].config
-        if "learning_rate" not in dict(request.changes):
-            with torch.device("meta"):
-                rate = finetune_learning_rate(GPT2(shape).parameter_count())
-            config = replace(config, learning_rate=rate, final_learning_rate=rate / 10)
+    base = None
+    if request.model and not request.preset:
+        base = resolve(request.model)
+        tokenizer, shape, config = _further(base, request)
+    elif request.preset and not request.model and PRESETS[request.preset].model:
+        tokenizer, shape, config = _from_scratch(PRESETS[request.preset], request)
     else:
-        tokenizer = _new_tokenizer(preset.tokenizer, request)
-        shape = replace(preset.model, vocab_size=tokenizer.vocab_size)
-        shape = replace(shape, n_positions=max(shape.n_positions, config.block_size))
-    shape = replace(shape, dropout=config.dropout)
+        raise UserError(
+            "Give either --model NAME (train it further) or --preset NAME (from scratch)."
+        )
     run = RunFolder.create(request.out)
     try:
         corpus = build_corpus(request.files, tokenizer, run.tokens, config, request.column)
@@ -103,12 +96,28 @@ def _write_run(request: Request) -> None:
             "model": request.model,
             "base": str(base.absolute()) if base else None,
             "preset": request.preset,
-            "shape": asdict(shape),
+            "shape": asdict(replace(shape, dropout=config.dropout)),
             "train": asdict(config),
             "files": [path.name for path in request.files],
             "notes": [note] if note else [],
         }
     )
+
+
+def _further(base: Path, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
+    """A model that exists, at the rate that suits its size unless the user chose one."""
+    shape = read_config(base)
+    rate = finetune_learning_rate(empty_model(shape).parameter_count())
+    suited = replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
+    return load_tokenizer(base), shape, replace(suited, **dict(request.changes))
+
+
+def _from_scratch(preset: Preset, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
+    config = replace(preset.train, **dict(request.changes))
+    tokenizer = _new_tokenizer(preset.tokenizer, request)
+    window = max(preset.model.n_positions, config.block_size)
+    shape = replace(preset.model, vocab_size=tokenizer.vocab_size, n_positions=window)
+    return tokenizer, shape, config
 
 
 def _new_tokenizer(kind: str, request: Request) -> Tokenizer:
@@ -121,7 +130,9 @@ def _new_tokenizer(kind: str, request: Request) -> Tokenizer:
             raise UserError("The text is empty. Give more text.")
         return CharacterTokenizer(sorted(characters))
     if kind.startswith("learned:"):
-        documents = (text for path in request.files for text in read_documents(path, request.column))
+        documents = (
+            text for path in request.files for text in read_documents(path, request.column)
+        )
         paragraphs = (part for text in documents for part in text.split("\n\n"))
         return learn_vocabulary(islice(paragraphs, 2_000_000), int(kind.removeprefix("learned:")))
     return gpt2_tokenizer()
@@ -133,8 +144,7 @@ def _build_model(described: dict[str, Any], config: TrainConfig, world: World) -
     shape = ModelConfig(**described["shape"])
     if described["base"]:
         base, _ = load_model(described["base"], str(world.device), torch.float32)
-        with torch.device("meta"):
-            model = GPT2(shape)
+        model = empty_model(shape)
         model.load_state_dict(base.state_dict(), assign=True)
     else:
         model = GPT2(shape).to(world.device)

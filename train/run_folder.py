@@ -101,7 +101,13 @@ class RunFolder:
     def set_state(self, state: str, step: int, cause: str | None = None) -> None:
         """Also the heartbeat: `time` and `pid` tell a reader whether the writer lives."""
         assert state in STATES
-        record = {"state": state, "step": step, "cause": cause, "pid": os.getpid(), "time": time.time()}
+        record = {
+            "state": state,
+            "step": step,
+            "cause": cause,
+            "pid": os.getpid(),
+            "time": time.time(),
+        }
         _replace(self.path / "state.json", _json(record), durable=False)
 
     def add_progress(self, progress: Progress) -> None:
