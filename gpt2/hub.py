@@ -145,7 +145,7 @@ def _probe(name: str, repository: str) -> None:
     except (OSError, HTTPError):
         raise UserError(
             f"{name} is not on this machine, and the Hub cannot be reached. Connect to the "
-            "internet and try again, or use what is here: --model storyteller."
+            "internet and try again, or use the embedded model, storyteller."
         ) from None
 
 

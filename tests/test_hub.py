@@ -128,7 +128,7 @@ def test_offline_an_unknown_name_is_answered_in_two_seconds(name, tmp_path):
     status, message, seconds = resolve_elsewhere(name, tmp_path, "http://127.0.0.1:9")
     assert status == 2
     assert f"{name} is not on this machine" in message
-    assert "--model storyteller" in message
+    assert "embedded model, storyteller" in message
     assert seconds < 2
 
 

@@ -1,0 +1,59 @@
+"""What several test modules share: no network, few threads, toy models."""
+
+from __future__ import annotations
+
+import os
+
+# Before any import that reads them: no test may depend on a network or on a warm cache.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+from gpt2.model import GPT2, ModelConfig
+from gpt2.tokenizer import CharacterTokenizer
+
+# Toy models gain nothing from a second thread, and lose much where the cores are busy.
+torch.set_num_threads(1)
+
+
+def _make_model(
+    seed: int = 0, dtype: torch.dtype = torch.float32, scale: float = 0.3, **shape: object
+) -> GPT2:
+    toy = {"vocab_size": 97, "n_positions": 64, "n_embd": 24, "n_layer": 2, "n_head": 3}
+    model = GPT2(ModelConfig(**{**toy, **shape}))
+    randomise(model, seed, scale)
+    return model.to(dtype).eval()
+
+
+def randomise(model: torch.nn.Module, seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0.0, scale, generator=generator)
+            if ".ln_" in f".{name}" and name.endswith("weight"):
+                parameter.add_(1.0)
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """make_model(seed=, dtype=, scale=, **shape): a toy model in eval mode.
+
+    Every parameter is random, biases and norms too: at their initial 0 and 1 they would hide
+    mistakes, and the small initial weights make attention nearly uniform.
+    """
+    return _make_model
+
+
+@pytest.fixture(scope="session")
+def characters() -> CharacterTokenizer:
+    """97 characters, as many as a toy model has ids: printable ASCII, a new line and one beyond."""
+    return CharacterTokenizer(["\n", *map(chr, range(0x20, 0x7F)), "é"])
+
+
+@pytest.fixture(scope="session")
+def randomise_parameters():
+    """randomise_parameters(module, seed, scale): as `make_model` does it, for any module."""
+    return randomise

@@ -1,0 +1,54 @@
+"""A picture of the page with a text on it: python -m tests.screenshot FILE [--dark] [--narrow]
+
+For the README: the storyteller continues an opening, with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.app_server import serve
+from tests.test_page import CHROMIUM_FLAGS, choose, find_chromium
+from ui.write_view import STORY_OPENINGS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.screenshot")
+    parser.add_argument("file", help="a .png")
+    parser.add_argument("--dark", action="store_true")
+    parser.add_argument("--narrow", action="store_true", help="as wide as a telephone")
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=3)
+    options = parser.parse_args()
+    size = {"width": 390, "height": 844} if options.narrow else {"width": 1280, "height": 900}
+    scheme = "dark" if options.dark else "light"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serve("storyteller", patch) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=2)
+        page.goto(server.url)
+        write_story(page, options.samples, options.seed)
+        page.screenshot(path=options.file, full_page=True)
+        browser.close()
+
+
+def write_story(page: Page, samples: int, seed: int) -> None:
+    page.locator("#prompt textarea").fill(STORY_OPENINGS[0])
+    choose(page, "Seed", seed)
+    choose(page, "Samples", samples)
+    choose(page, "Length", 140)
+    page.locator("#settings > button").click()
+    page.locator("#generate").click()
+    page.locator("#status").get_by_text("stopped:").wait_for()
+    page.locator("#retry:enabled").wait_for()
+    page.wait_for_timeout(400)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Which models a visitor can choose, and the loaded ones.
+
+A visitor names a *choice*, never a path or a repository: what can be loaded is decided when the
+server starts. Generation takes only what is on this machine; fetching is the picker's business.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gpt2 import hub
+from gpt2.errors import UserError
+from gpt2.inference import load_for_inference
+from gpt2.model import GPT2
+from gpt2.tokenizer import Tokenizer
+
+STORYTELLER = "storyteller"
+SIZES = tuple(hub.SIZE_REPOSITORIES)
+_MEMORY_SHARE = 0.6  # of the machine, for all loaded models together
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row of the picker."""
+
+    name: str  # what the picker and the API call it
+    source: str  # what `gpt2.hub.resolve` takes
+    title: str
+    download: float | None = None  # bytes to fetch, where it can be fetched
+
+    @property
+    def tells_stories(self) -> bool:
+        return self.name == STORYTELLER
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory, ready to generate."""
+
+    choice: Choice
+    model: GPT2
+    tokenizer: Tokenizer
+
+    @property
+    def window(self) -> int:
+        return self.model.config.n_positions
+
+
+class Models:
+    """The choices of one server and the models it holds in memory. Safe to use from any thread.
+
+    The models used last stay loaded, as many as fit into a share of the machine's memory.
+    """
+
+    def __init__(self, given: str | None = None, memory: float | None = None) -> None:
+        self._choices = _make_choices(given)
+        self._given = given
+        self._budget = (memory or machine_memory()) * _MEMORY_SHARE
+        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._guard = threading.Lock()  # held for moments, over `_loaded`
+        self._loading = threading.Lock()  # one model is read at a time
+
+    def start(self) -> Loaded:
+        """Load the model to begin with: the given one, else the best that needs no download."""
+        if self._given is not None:
+            return self.fetch(next(iter(self._choices)))
+        if hub.is_cached("124M"):
+            try:
+                return self.load("124M")
+            except UserError as error:
+                print(f"124M cannot be used ({error}); starting with the storyteller.")
+        return self.load(STORYTELLER)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return tuple(self._choices.values())
+
+    def find(self, name: object) -> Choice:
+        """The choice of that name. `UserError` for anything else."""
+        if type(name) is not str or name not in self._choices:
+            offered = ", ".join(self._choices)
+            raise UserError(f"There is no such model here. Choose one of: {offered}.")
+        return self._choices[name]
+
+    def is_here(self, choice: Choice) -> bool:
+        return hub.is_cached(choice.source)
+
+    def label(self, choice: Choice) -> str:
+        """The picker's words: the title, and what choosing it costs."""
+        if choice.name == STORYTELLER:
+            return f"{choice.title} · embedded"
+        if self.is_here(choice):
+            return f"{choice.title} · on this machine"
+        size = f"{choice.download / 1e9:.1f} GB" if choice.download else "size unknown"
+        return f"{choice.title} · download, {size}"
+
+    def fetch(self, name: object) -> Loaded:
+        """As `load`, but a model that is not on this machine is downloaded first."""
+        choice = self.find(name)
+        self._refuse_too_large(choice)
+        if not self.is_here(choice):
+            hub.resolve(choice.source)  # outside the locks: it may take minutes
+        return self.load(name)
+
+    def load(self, name: object) -> Loaded:
+        """The model of that choice, from memory or from this machine's disk."""
+        choice = self.find(name)
+        if loaded := self._get(choice):
+            return loaded
+        self._refuse_too_large(choice)
+        if not self.is_here(choice):
+            raise UserError(
+                f"{choice.title} is not on this machine. Choose it in the model picker, "
+                "which downloads it."
+            )
+        with self._loading:
+            if loaded := self._get(choice):  # another visitor was faster
+                return loaded
+            loaded = Loaded(choice, *load_for_inference(choice.source))
+            self._keep(loaded)
+            return loaded
+
+    def _get(self, choice: Choice) -> Loaded | None:
+        with self._guard:
+            if choice.name in self._loaded:
+                self._loaded.move_to_end(choice.name)
+            return self._loaded.get(choice.name)
+
+    def _keep(self, loaded: Loaded) -> None:
+        with self._guard:
+            self._loaded[loaded.choice.name] = loaded
+            while len(self._loaded) > 1 and self._bytes() > self._budget:
+                self._loaded.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(memory_of(loaded.model) for loaded in self._loaded.values())
+
+    def _refuse_too_large(self, choice: Choice) -> None:
+        # Running out of memory ends the whole server, so it is not tried.
+        if choice.download and not torch.cuda.is_available() and choice.download > self._budget:
+            raise UserError(
+                f"{choice.title} needs about {choice.download / _MEMORY_SHARE / 1e9:.0f} GB of "
+                "memory, more than this machine has. Choose a smaller model."
+            )
+
+
+def _make_choices(given: str | None) -> dict[str, Choice]:
+    choices = [Choice(STORYTELLER, STORYTELLER, "Storyteller")]
+    choices += [Choice(size, size, f"GPT-2 {size}", hub.DOWNLOAD_BYTES[size]) for size in SIZES]
+    if given is not None:
+        known = [choice for choice in choices if choice.source == given]
+        choices = [choice for choice in choices if choice.source != given]
+        choices[:0] = known or [_given_choice(given, {choice.name for choice in choices})]
+    return {choice.name: choice for choice in choices}
+
+
+def _given_choice(given: str, taken: set[str]) -> Choice:
+    """A --model of one's own. The page and the API know a folder by its last name only."""
+    is_folder = (Path(given).expanduser() / "config.json").is_file()
+    name = Path(given).expanduser().resolve().name if is_folder else given
+    while name in taken:
+        name += " (given)"
+    return Choice(name, given, name)
+
+
+def memory_of(model: GPT2) -> int:
+    """About how many bytes a loaded model takes; prepacked, its token table is there twice."""
+    return (model.parameter_count() + model.wte.weight.numel()) * model.wte.weight.element_size()
+
+
+def machine_memory() -> float:
+    """Bytes this process may use: the machine's, or its container's if that is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        limit = "max"
+    return float(physical if limit == "max" else min(physical, int(limit)))
+
+
+def describe_machine() -> str:
+    """ "CPU, 2 cores", or the graphics card's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU, {cores} core{'s' if cores != 1 else ''}"

@@ -1,0 +1,45 @@
+() => {
+  // Screen readers announce what changes inside a live region; gradio cannot set the attribute.
+  const announce = document.getElementById("announcer");
+  if (announce) {
+    announce.setAttribute("role", "status");
+    announce.setAttribute("aria-live", "polite");
+  }
+
+  // Generate and Stop replace each other. Who pressed one by keyboard stays on its place.
+  let byKeyboard = false;
+  document.addEventListener("click", (event) => (byKeyboard = event.detail === 0), true);
+  const follow = () => {
+    const button = document.getElementById("stop") ?? document.getElementById("generate");
+    if (byKeyboard && document.activeElement === document.body) button?.focus();
+  };
+  const actions = document.getElementById("actions");
+  if (actions) new MutationObserver(follow).observe(actions, { childList: true, subtree: true });
+
+  // Copy what a passage says; the button shows that it happened, the live region says it.
+  window.copyPassage = async (passage, buttonId) => {
+    const copied = await copyText((passage ?? []).map((part) => part.token).join(""));
+    const button = document.getElementById(buttonId);
+    button.dataset.copied = copied ? "Copied" : "Not allowed";
+    setTimeout(() => delete button.dataset.copied, 2000);
+    return copied ? "<p>Copied.</p>" : "<p>The browser did not allow copying.</p>";
+  };
+
+  // navigator.clipboard exists only on https and on this machine's own address.
+  window.copyText = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      const field = document.createElement("textarea");
+      field.value = text;
+      field.style.position = "fixed";
+      field.style.opacity = "0";
+      document.body.append(field);
+      field.select();
+      const copied = document.execCommand("copy");
+      field.remove();
+      return copied;
+    }
+  };
+}
