@@ -7,6 +7,7 @@ refused by name, and nothing is allocated that the file does not hold.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gpt2.errors import UserError
 from gpt2.model import GPT2, ModelConfig
-from gpt2.tokenizer import Tokenizer, load_tokenizer, read_json, write_json
+from gpt2.tokenizer import Tokenizer, load_tokenizer, read_json, replacing, write_json
 
 # Far above any GPT-2, and small enough that building the empty modules costs nothing.
 LIMITS = {
@@ -64,11 +66,26 @@ def load_model(
     tensors = _read_tensors(folder, config)
     if dtype == "auto":
         dtype = torch.float32 if device == "cpu" else tensors["wte.weight"].dtype
-    with torch.device("meta"):
-        model = GPT2(config)
-    state = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
+    model = empty_model(config)
+    # Each tensor leaves `tensors` as it is converted, so that two copies of all never exist.
+    state = {name: tensors.pop(name).to(device, dtype) for name in list(tensors)}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval(), tokenizer
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the drawing of initial values, which on "meta" imports PyTorch's compiler: 1 s."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is nn.init.normal_:
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def empty_model(config: ModelConfig) -> GPT2:
+    """A model of shapes only, on the device "meta": nothing is allocated."""
+    with torch.device("meta"), _Undrawn():
+        return GPT2(config)
 
 
 def save_model(folder: str | Path, model: GPT2, tokenizer: Tokenizer) -> None:
@@ -79,9 +96,8 @@ def save_model(folder: str | Path, model: GPT2, tokenizer: Tokenizer) -> None:
     ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
     write_json(folder / "generation_config.json", ends)
     tokenizer.save(folder)
-    aside = folder / "model.safetensors.tmp"
-    save_file(_file_tensors(model), aside, metadata={"format": "pt"})
-    os.replace(aside, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as aside:
+        save_file(_file_tensors(model), aside, metadata={"format": "pt"})
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -100,7 +116,9 @@ def read_config(folder: Path) -> ModelConfig:
     shape = {name: described.get(name, getattr(ModelConfig, name)) for name in LIMITS}
     for name, value in shape.items():
         if type(value) is not int or not 1 <= value <= LIMITS[name]:
-            raise UserError(f"{folder}: {name} is {value!r}, not a number from 1 to {LIMITS[name]}.")
+            raise UserError(
+                f"{folder}: {name} is {value!r}, not a number from 1 to {LIMITS[name]}."
+            )
     if described.get("n_inner") not in (None, 4 * shape["n_embd"]):
         raise UserError(f"{folder}: n_inner is {described['n_inner']!r}, not 4 n_embd.")
     try:
@@ -146,7 +164,9 @@ def _dtype_of(model: GPT2) -> torch.dtype:
 
 
 def _file_tensors(model: GPT2) -> dict[str, Tensor]:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     if not model.config.qkv_bias:
         for layer in range(model.config.n_layer):
             zeros = torch.zeros(3 * model.config.n_embd, dtype=_dtype_of(model))
@@ -156,14 +176,19 @@ def _file_tensors(model: GPT2) -> dict[str, Tensor]:
 
 def _read_tensors(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
     """Exactly the tensors of a `GPT2(config)`, by its names."""
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in GPT2(config).state_dict().items()}
+    state = empty_model(config).state_dict()
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+    # What a file may repeat although the model does not have it, each with a check below.
+    repeatable = {} if "lm_head.weight" in shapes else {"lm_head.weight": shapes["wte.weight"]}
+    if not config.qkv_bias:
+        for layer in range(config.n_layer):
+            repeatable[f"h.{layer}.attn.c_attn.bias"] = [3 * config.n_embd]
     tensors: dict[str, Tensor] = {}
     redundant: dict[str, Tensor] = {}
     for path in _weight_files(folder):
         try:
             with safe_open(path, framework="pt", backend="pread") as file:
-                _collect(file, shapes, tensors, redundant)
+                _collect(file, shapes, repeatable, tensors, redundant)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         except (OSError, SafetensorError) as error:
@@ -177,31 +202,40 @@ def _read_tensors(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
                 f"{folder}: lm_head.weight differs from wte.weight although the config ties them."
             )
         if name.endswith("c_attn.bias") and tensor.any():
-            raise UserError(f'{folder}: {name} is not zero although the config says "qkv_bias": false.')
+            raise UserError(
+                f'{folder}: {name} is not zero although the config says "qkv_bias": false.'
+            )
     return tensors
 
 
-def _collect(file, shapes: dict, tensors: dict, redundant: dict) -> None:
+def _collect(file, shapes: dict, repeatable: dict, tensors: dict, redundant: dict) -> None:
     """Sort one file's tensors into those the model has and those that only repeat something."""
-    for stored in file.keys():
+    for stored in sorted(file.keys()):
         name = stored.removeprefix("transformer.")
         if _MASK.fullmatch(name) and name not in shapes:
             continue
-        repeats = name == "lm_head.weight" or name.endswith(".attn.c_attn.bias")
-        if name not in shapes and not repeats:
+        shape = shapes.get(name) or repeatable.get(name)
+        if shape is None:
             raise UserError(f"the tensor {stored!r} belongs to no GPT-2.")
         if name in tensors or name in redundant:
             raise UserError(f"the tensor {name} is there twice.")
         header = file.get_slice(stored)
         if header.get_dtype() not in DTYPES:
-            raise UserError(f"{name} has the type {header.get_dtype()}, not one of {', '.join(DTYPES)}.")
-        shape = list(shapes.get(name, header.get_shape()))
+            raise UserError(
+                f"{name} has the type {header.get_dtype()}, not one of {', '.join(DTYPES)}."
+            )
         if header.get_shape() != shape:
             raise UserError(f"{name} has the shape {header.get_shape()}, not {shape}.")
         tensor = file.get_tensor(stored)
-        if not torch.isfinite(tensor).all():
+        if not _is_finite(tensor):
             raise UserError(f"{name} holds values that are not finite (NaN or infinity).")
         (tensors if name in shapes else redundant)[name] = tensor
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Smallest and largest value are NaN or infinite where any value is. Unlike `isfinite` of all
+    values, that reads the weights once and makes no second tensor of their size."""
+    return all(math.isfinite(value) for value in tensor.aminmax())
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -219,6 +253,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if type(shards) is not dict or not all(type(shard) is str for shard in shards.values()):
         raise UserError(f"{index} names no shards.")
     names = sorted(set(shards.values()))
-    if strange := [name for name in names if name != Path(name).name]:
-        raise UserError(f"{index} names {strange[0]!r}, which is no file of this folder.")
+    for name in names:
+        if name != Path(name).name or not os.path.isfile(folder / name):
+            raise UserError(f"{index} names {name!r}, which is no file of this folder.")
     return [folder / name for name in names]

@@ -36,7 +36,9 @@ class Piece:
     stop_reason: str | None = None  # "end of text", "stop text" or "length" in the last piece
 
 
-def generate_text(model: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling) -> Iterator[str]:
+def generate_text(
+    model: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling
+) -> Iterator[str]:
     """The continuation of `prompt`, in pieces of whole characters."""
     for piece in generate_pieces(model, tokenizer, prompt, replace(sampling, samples=1)):
         if piece.text:
@@ -50,7 +52,7 @@ def generate_pieces(
     prompt_ids = encode_prompt(tokenizer, prompt)
     end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
     texts = [_SampleText(index, tokenizer, sampling, end) for index in range(sampling.samples)]
-    for tokens in generate_batch(model, prompt_ids, sampling):
+    for tokens in generate_batch(model, prompt_ids, sampling, tokenizer.vocab_size):
         for text, token in zip(texts, tokens):
             if not text.finished:
                 yield text.add(token)
@@ -64,11 +66,14 @@ def generate_tokens(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> I
         yield token
 
 
-def generate_batch(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> Iterator[list[int]]:
+def generate_batch(
+    model: GPT2, prompt_ids: list[int], sampling: Sampling, vocabulary: int | None = None
+) -> Iterator[list[int]]:
     """At every step one token of each of `sampling.samples` continuations of `prompt_ids`.
 
     N steps cost N forwards. Of a prompt longer than the window the last tokens are read. Each
     sample draws from its own generator, so neither other samples nor other callers change it.
+    Only ids below `vocabulary` are drawn: many models are padded beyond their tokenizer's.
     """
     window, samples = model.config.n_positions, sampling.samples
     history = torch.tensor(prompt_ids, device=model.device).repeat(samples, 1)  # (B, T)
@@ -78,7 +83,7 @@ def generate_batch(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> It
     cache = model.new_cache(1, capacity)
     fresh = history[:1, -window:]  # the samples share their prompt: read it once
     for _ in range(sampling.max_new_tokens):
-        logits = _next_logits(model, fresh, cache).expand(samples, -1)  # (B, V)
+        logits = _next_logits(model, fresh, cache)[:, :vocabulary].expand(samples, -1)  # (B, V)
         tokens = [
             sample(logits[index], history[index, -window:], sampling, generators[index])
             for index in range(samples)
@@ -120,7 +125,9 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 class _SampleText:
     """One sample's way from ids to text: whole characters, nothing behind a stop text."""
 
-    def __init__(self, index: int, tokenizer: Tokenizer, sampling: Sampling, end: int | None) -> None:
+    def __init__(
+        self, index: int, tokenizer: Tokenizer, sampling: Sampling, end: int | None
+    ) -> None:
         self.finished = False
         self._index = index
         self._tokenizer = tokenizer

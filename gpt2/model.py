@@ -115,14 +115,14 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(self.layer, key, value)  # (B, H, S, D)
         out = F.scaled_dot_product_attention(
-            query,
+            query.to(key.dtype),  # a cache may be kept in another type than the model
             key,
             value,
             attn_mask=self._mask(T, key.size(2), x.device),
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=T == key.size(2) and T > 1,
+            is_causal=key.size(2) == T and T > 1,
         )  # (B, H, T, D)
-        out = out.transpose(1, 2).reshape(B, T, C)
+        out = out.transpose(1, 2).reshape(B, T, C).to(heads.dtype)
         return F.dropout(self.c_proj(out), self.dropout, self.training)
 
     @staticmethod

@@ -5,7 +5,6 @@ The order is that of `transformers`: repetition penalty, temperature, top-k, top
 
 from __future__ import annotations
 
-import math
 import secrets
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -56,15 +55,19 @@ class Sampling:
 
     def _number(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
-        if type(value) not in (int, float) or not (math.isfinite(value) and low <= value <= high):
-            raise UserError(f"{name} must be a number from {low:g} to {high:g}, not {_show(value)}.")
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise UserError(
+                f"{name} must be a number from {low:g} to {high:g}, not {_show(value)}."
+            )
         object.__setattr__(self, name, float(value))
 
     def _whole(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
         whole = type(value) is int or (type(value) is float and value.is_integer())
         if not whole or not low <= value <= high:
-            raise UserError(f"{name} must be a whole number from {low} to {high}, not {_show(value)}.")
+            raise UserError(
+                f"{name} must be a whole number from {low} to {high}, not {_show(value)}."
+            )
         object.__setattr__(self, name, int(value))
 
 
@@ -77,11 +80,11 @@ class Candidates(NamedTuple):
     """The tokens that may be drawn and their probabilities, which sum to 1."""
 
     ids: Tensor  # (n,) int64
-    probabilities: Tensor  # (n,) float; descending wherever top-k or top-p cut
+    probabilities: Tensor  # (n,) float64; descending wherever top-k or top-p cut
 
 
 def penalise(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
-    """Weaken every token of `context` (ids, repeats allowed): logits / penalty, or * if negative."""
+    """Weaken every token of `context` (ids, repeats allowed): logits / penalty, negative ones *."""
     if penalty == 1.0:
         return logits
     scores = logits[context]
@@ -92,19 +95,23 @@ def penalise(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
 def candidates(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Candidates:
     """The kept set at a temperature above 0. Exactly k tokens stay under top-k, ties or not;
     under top-p the fewest whose share reaches p, never none."""
-    # Shifting by the maximum first keeps a temperature of 1e-30 from overflowing.
-    scaled = (logits - logits.max()) / temperature
-    total = len(scaled)
+    total = len(logits)
     if 0 < top_k < total:
-        scores, ids = scaled.topk(top_k)
-        return _nucleus(ids, scores.softmax(0), top_p)
-    probabilities = scaled.softmax(0)
+        scores, ids = logits.topk(top_k)
+        return _nucleus(ids, _shares(scores, temperature), top_p)
+    shares = _shares(logits, temperature)
     if top_p == 1.0:
-        return Candidates(torch.arange(total, device=logits.device), probabilities)
-    likeliest, ids = probabilities.topk(min(_FIRST_LOOK, total))
-    if likeliest.sum() < top_p:
-        likeliest, ids = probabilities.sort(descending=True)
-    return _nucleus(ids, likeliest, top_p)
+        return Candidates(torch.arange(total, device=logits.device), shares)
+    ids = logits.topk(min(_FIRST_LOOK, total)).indices
+    if shares[ids].sum() < top_p:
+        ids = logits.argsort(descending=True)
+    return _nucleus(ids, shares[ids], top_p)
+
+
+def _shares(scores: Tensor, temperature: float) -> Tensor:
+    # In float64: with 50257 shares the rounding of float32 moves the edge that top-p cuts, and its
+    # range turns a tiny temperature into 0. Shifting by the maximum keeps 1e-30 from overflowing.
+    return ((scores.double() - scores.max()) / temperature).softmax(0)
 
 
 def _nucleus(ids: Tensor, probabilities: Tensor, top_p: float) -> Candidates:
@@ -116,11 +123,16 @@ def _nucleus(ids: Tensor, probabilities: Tensor, top_p: float) -> Candidates:
 
 
 def draw(kept: Candidates, generator: torch.Generator) -> int:
-    """One token by inverting the cumulative distribution at a uniform number of `generator`."""
-    cumulative = kept.probabilities.double().cumsum(0)
+    """One token by a uniform number of `generator`."""
     uniform = torch.rand((), dtype=torch.float64, generator=generator, device=generator.device)
-    index = torch.searchsorted(cumulative, uniform.to(cumulative.device) * cumulative[-1], right=True)
-    return int(kept.ids[index.clamp(max=len(cumulative) - 1)])
+    return int(invert(kept, uniform.to(kept.ids.device)))
+
+
+def invert(kept: Candidates, uniforms: Tensor) -> Tensor:
+    """The tokens at which the cumulative distribution passes `uniforms` (any shape, in [0, 1))."""
+    cumulative = kept.probabilities.double().cumsum(0)
+    index = torch.searchsorted(cumulative, uniforms * cumulative[-1], right=True)
+    return kept.ids[index.clamp(max=len(cumulative) - 1)]
 
 
 def sample(logits: Tensor, context: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
@@ -133,5 +145,8 @@ def sample(logits: Tensor, context: Tensor, sampling: Sampling, generator: torch
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print whole numbers of more than 4300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 40 else text[:40] + "..."

@@ -8,6 +8,9 @@ and more. The end-of-text token has an id, `end_of_text`, and is only ever added
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +23,7 @@ GPT2_VOCABULARY = Path(__file__).parent / "vocabulary"  # OpenAI's published mer
 
 # How GPT-2 cuts text into words before merging. The possessive `++` gives the released pattern's
 # result (they never need to give back a character) and keeps a megabyte of spaces linear.
-WORDS = (
-    r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-)
+WORDS = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
 
 class Tokenizer(Protocol):
@@ -72,6 +73,7 @@ class BytePairTokenizer:
             known.add(left + right)
         if len(known) != len(tokens):
             raise UserError("the merge table makes the same token twice")
+        _refuse_dead_merges(merges)
         special = [token for token in vocabulary if token not in known]
         if missing := [token for token in tokens if token not in vocabulary]:
             raise UserError(f"the vocabulary lacks {len(missing)} tokens, the first {missing[0]!r}")
@@ -100,7 +102,9 @@ class BytePairTokenizer:
         )
 
     @classmethod
-    def from_files(cls, merges_file: Path, vocabulary_file: Path | None = None) -> BytePairTokenizer:
+    def from_files(
+        cls, merges_file: Path, vocabulary_file: Path | None = None
+    ) -> BytePairTokenizer:
         """Read merges.txt and, unless the ids are in merge order with the end last, vocab.json."""
         merges = _read_merges(merges_file)
         if vocabulary_file is not None:
@@ -121,9 +125,9 @@ class BytePairTokenizer:
 
     def save(self, folder: Path) -> None:
         table = json.dumps(self.vocabulary, ensure_ascii=False)  # on one line, as published
-        (folder / "vocab.json").write_text(table, encoding="utf-8")
+        write_text(folder / "vocab.json", table)
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
-        (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(folder / "merges.txt", "\n".join(lines) + "\n")
         special = END_OF_TEXT if self.end_of_text is not None else None
         description = {
             "tokenizer_class": "GPT2Tokenizer",
@@ -133,6 +137,7 @@ class BytePairTokenizer:
             "unk_token": special,
         }
         write_json(folder / "tokenizer_config.json", description)
+        _remove_others(folder, {"vocab.json", "merges.txt", "tokenizer_config.json"})
 
 
 class CharacterTokenizer:
@@ -172,6 +177,7 @@ class CharacterTokenizer:
 
     def save(self, folder: Path) -> None:
         write_json(folder / "characters.json", {"itos": self.itos})
+        _remove_others(folder, {"characters.json"})
 
 
 def gpt2_tokenizer() -> BytePairTokenizer:
@@ -184,7 +190,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if (folder / "characters.json").is_file():
         table = read_json(folder / "characters.json")
         if type(table) is not dict or type(table.get("itos")) is not list:
-            raise UserError(f"{folder / 'characters.json'} holds no list \"itos\".")
+            raise UserError(f'{folder / "characters.json"} holds no list "itos".')
         return CharacterTokenizer(table["itos"])
     if (folder / "merges.txt").is_file() and (folder / "vocab.json").is_file():
         try:
@@ -205,7 +211,23 @@ def read_json(path: Path) -> object:
 
 
 def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write instead of `path`, which becomes `path` only if nothing went wrong."""
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
@@ -217,7 +239,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     for line in lines[1:] if lines[0].startswith("#version") else lines:
         if not line:
             continue
-        left, space, right = line.partition(" ")
+        left, _, right = line.partition(" ")
         if not left or not right or " " in right:
             raise UserError(f"{path} has a line that is no merge: {line!r}")
         pairs.append((left, right))
@@ -229,6 +251,33 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     if type(vocabulary) is not dict or any(type(index) is not int for index in vocabulary.values()):
         raise UserError(f"{path} is not a table from tokens to ids.")
     return vocabulary
+
+
+def _remove_others(folder: Path, keep: set[str]) -> None:
+    # Another tokenizer's files in the same folder would be read in place of those just written.
+    byte_pairs = {"vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"}
+    for name in {*byte_pairs, "special_tokens_map.json", "added_tokens.json", "characters.json"}:
+        if name not in keep:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _refuse_dead_merges(merges: list[tuple[str, str]]) -> None:
+    # tiktoken joins neighbours by the token that they spell, byte-pair encoding by the merge that
+    # is listed. They differ where an earlier merge always takes a part of a later one away, as
+    # "a b" from "a bc". No learner makes such a table. So: undo each merge along its seam, later
+    # halves first, and see that no earlier merge would have joined across it.
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    halves = {left + right: (rank, left, right) for rank, (left, right) in enumerate(merges)}
+    for line, (left, right) in enumerate(merges, start=1):
+        limit = line - 1
+        while left in halves or right in halves:
+            left_rank, right_rank = (halves.get(part, (-1,))[0] for part in (left, right))
+            if left_rank > right_rank:
+                limit, left = min(limit, left_rank), halves[left][2]
+            else:
+                limit, right = min(limit, right_rank + 1), halves[right][1]
+            if ranks.get((left, right), limit) < limit:
+                raise UserError(f"merge {line} can never happen: {left!r} and {right!r} join first")
 
 
 def _refuse_surrogates(text: str) -> None:

@@ -13,7 +13,7 @@ from gpt2.tokenizer import CharacterTokenizer
 from train.config import TrainConfig
 from train.data import build_corpus
 from train.distributed import World
-from train.loop import TrainingFailed, _Trainer, train
+from train.loop import Trainer, TrainingFailed, train
 from train.lora import LoraLinear, add_lora, merged
 from train.optimizer import learning_rate
 from train.run_folder import RunFolder
@@ -239,7 +239,7 @@ def test_lora_trains_only_its_updates_and_merges_into_a_plain_model(start):
 def test_adamw_is_the_textbook_step(start):
     """Against a float64 script of Loshchilov & Hutter's algorithm 2, decay on matrices only."""
     model, data, config, run = start("adamw", replace(CONFIG, gradient_clip=0.0), torch.float64)
-    trainer = _Trainer(model, data, config, run, World())
+    trainer = Trainer(model, data, config, run, World())
     old = {name: p.detach().clone() for name, p in model.named_parameters()}
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in old.items()}
     for step in range(3):

@@ -77,15 +77,14 @@ def train(
 
     `TrainingFailed` and `run_folder.DiskFull` leave the last checkpoint good.
     """
-    trainer = _Trainer(model, data, config, run, world)
-    for progress in trainer.steps(should_stop):
-        yield progress
+    trainer = Trainer(model, data, config, run, world)
+    yield from trainer.steps(should_stop)
     trainer.export()
     if world.is_main:
         run.set_state("done" if trainer.finished else "stopped", trainer.state.step)
 
 
-class _Trainer:
+class Trainer:
     def __init__(
         self, model: GPT2, data: Corpus, config: TrainConfig, run: RunFolder, world: World
     ) -> None:
