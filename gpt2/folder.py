@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -98,6 +99,7 @@ def save_model(folder: str | Path, model: GPT2, tokenizer: Tokenizer) -> None:
     tokenizer.save(folder)
     with replacing(folder / "model.safetensors") as aside:
         save_file(_file_tensors(model), aside, metadata={"format": "pt"})
+        shutil.copymode(folder / "config.json", aside)  # safetensors lets only the owner read
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -62,9 +62,9 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, batch: int, capacity: int, like: Tensor) -> None:
         head_size = config.n_embd // config.n_head
-        shape = (config.n_layer, batch, config.n_head, capacity, head_size)
-        self.keys = like.new_empty(shape)  # (n_layer, B, H, capacity, D)
-        self.values = like.new_empty(shape)
+        shape = (batch, config.n_head, capacity, head_size)
+        self.keys = [like.new_empty(shape) for _ in range(config.n_layer)]  # (B, H, capacity, D)
+        self.values = [like.new_empty(shape) for _ in range(config.n_layer)]
         self.batch = batch
         self.capacity = capacity
         self.length = 0
@@ -73,16 +73,16 @@ class KVCache:
         """A cache for `batch` sequences that all begin as the one of this cache."""
         cache = copy.copy(self)
         cache.batch = batch
-        cache.keys = self.keys.repeat(1, batch, 1, 1, 1)
-        cache.values = self.values.repeat(1, batch, 1, 1, 1)
+        cache.keys = [keys.repeat(batch, 1, 1, 1) for keys in self.keys]
+        cache.values = [values.repeat(batch, 1, 1, 1) for values in self.values]
         return cache
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, H, T, D) behind the filled part; return all keys and values, (B, H, S, D)."""
-        end = self.length + key.size(2)
-        self.keys[layer, :, :, self.length : end] = key
-        self.values[layer, :, :, self.length : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        keys, values, T = self.keys[layer], self.values[layer], key.size(2)
+        keys.narrow(2, self.length, T).copy_(key)
+        values.narrow(2, self.length, T).copy_(value)
+        return keys.narrow(2, 0, self.length + T), values.narrow(2, 0, self.length + T)
 
 
 class Linear(nn.Module):
