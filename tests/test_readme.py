@@ -45,8 +45,8 @@ def test_the_tree_shows_every_module_that_holds_an_idea(package):
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+    lines = [line for language, text in blocks if not language for line in text.splitlines()]
     return [line for line in lines if line.startswith(("python -m", "pip", "torchrun"))]
 
 
