@@ -111,8 +111,17 @@ def setting(page: Page, label: str) -> Locator:
 
 
 def choose(page: Page, label: str, value: object) -> None:
-    setting(page, label).fill(str(value))
-    setting(page, label).blur()
+    """Set a control, until it has taken the value: one filled before its script has run shows it
+    and forgets it. Of a slider, the number and the handle must agree."""
+    control = setting(page, label)
+    for _ in range(20):
+        control.fill(str(value))
+        control.blur()
+        page.wait_for_timeout(50)
+        parts = page.locator("#settings").get_by_label(label, exact=False).all()
+        if {part.input_value() for part in parts} == {str(value)}:
+            return
+    pytest.fail(f"{label} did not take {value}")
 
 
 def write(page: Page, prompt: str | None = None) -> str:

@@ -198,7 +198,9 @@ def _wire_generation(writer: Writer, picker: Picker) -> None:
     for index, card in enumerate(view.cards):
         handler = writer.continue_sample(index)
         runs.append(run([card.go_on.click], handler, [steps, picker.model, *controls]))
-    view.stop.click(writer.stopped, [steps], [*buttons, *texts, *lines[:2]], cancels=runs, **_LIGHT)
+    # Said after the cancelling has been answered: a last update of the run would overwrite it.
+    stopped = view.stop.click(None, cancels=runs, api_visibility="private", queue=False)
+    stopped.then(writer.stopped, [steps], [*buttons, *texts, *lines[:2]], **_LIGHT)
     view.undo.click(writer.undo, [steps], [steps, *buttons, *texts, *lines[:3]], **_LIGHT)
 
 
