@@ -80,7 +80,6 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _text_pieces(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    text = ""
     parts: list[str] = []
     size = 0
     for line in lines:
