@@ -6,11 +6,13 @@
 DIR is a checkout of https://github.com/karpathy/nanoGPT, which is copied aside and not changed.
 
 `characters` runs nanoGPT's CPU configuration for tiny Shakespeare from start to end, as processes:
-the same model, text, batch and iterations. nanoGPT estimates its validation loss from 20 random
-batches; ours is over the whole split.
+the same model, text and batch, once with its iterations and learning rates and once as the preset
+`shakespeare-char-cpu` has them. nanoGPT estimates its validation loss from 20 random batches; ours
+is over the whole split.
 
-`step` times optimizer steps of a GPT-2 on random tokens, bf16 autocast, everything from the batch
-to the update. Each contender lives in its own process, so that its peak memory is its own.
+`step` times optimizer steps of a GPT-2 on random tokens, bf16 autocast or --precision float32,
+everything from the batch to the update. Each contender lives in its own process, so that its peak
+memory is its own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
@@ -42,6 +45,7 @@ NANOGPT_CPU = (
     "--log_interval=100 --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 "
     "--max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
 )
+NANOGPT_RATES = ("--steps", "2000", "--learning-rate", "0.001", "--final-learning-rate", "0.0001")
 CONTENDERS = ("ours", "ours, LoRA", "nanoGPT", "nanoGPT, compiled", "transformers")
 
 
@@ -58,6 +62,7 @@ def main() -> None:
         sub.add_argument("--size", default="124M")
         sub.add_argument("--batch", type=int, default=4)
         sub.add_argument("--block", type=int, default=256)
+        sub.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float32"))
         sub.add_argument("--contender", choices=CONTENDERS)
         sub.add_argument("--only", choices=CONTENDERS, action="append")
     options = parser.parse_args()
@@ -77,21 +82,25 @@ def machine() -> str:
 
 def characters(options: argparse.Namespace) -> None:
     print(machine())
-    rows: dict[str, list[tuple[float, float]]] = {"ours": [], "nanoGPT": []}
+    names = ("nanoGPT", "ours, nanoGPT's iterations and rates", "ours, the preset")
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         nanogpt = Path(folder) / "nanogpt"
         shutil.copytree(options.nanogpt, nanogpt, ignore=shutil.ignore_patterns(".git"))
         _prepare_nanogpt(nanogpt, options.text)
         for number in range(options.rounds):
             out = Path(folder) / f"run-{number}"
-            rows["ours"].append(_run_ours(options, out))
-            rows["nanoGPT"].append(_run_nanogpt(nanogpt))
-            ratio = rows["ours"][-1][0] / rows["nanoGPT"][-1][0]
-            print(number, {name: runs[-1] for name, runs in rows.items()}, f"ratio {ratio:.2f}")
+            theirs, same, preset = names
+            rows[theirs].append(_run_nanogpt(nanogpt))
+            rows[same].append(_run_ours(options, out / "same", *NANOGPT_RATES))
+            rows[preset].append(_run_ours(options, out / "preset"))
+            print(number, {name: runs[-1] for name, runs in rows.items()}, flush=True)
+    print("| | seconds | / nanoGPT | validation loss |\n|---|---|---|---|")
     for name, runs in rows.items():
         seconds, losses = zip(*runs)
-        middle = statistics.median(seconds)
-        print(f"| {name} | {middle:.1f} s | {statistics.median(losses):.4f} |")
+        ratio = statistics.median(s / t for s, (t, _) in zip(seconds, rows["nanoGPT"]))
+        loss = statistics.median(losses)
+        print(f"| {name} | {statistics.median(seconds):.1f} | {ratio:.2f} | {loss:.4f} |")
 
 
 def _prepare_nanogpt(folder: Path, text: Path) -> None:
@@ -107,8 +116,9 @@ def _prepare_nanogpt(folder: Path, text: Path) -> None:
     (data / "meta.pkl").write_bytes(pickle.dumps(meta))
 
 
-def _run_ours(options: argparse.Namespace, out: Path) -> tuple[float, float]:
+def _run_ours(options: argparse.Namespace, out: Path, *more: str) -> tuple[float, float]:
     command = ["-m", "train", "run", "--data", options.text.resolve(), "--preset", options.preset]
+    command += more
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *map(str, command), "--out", str(out), "--json"],
@@ -151,6 +161,7 @@ class _Server:
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         command = ["serve", "--contender", name, "--nanogpt", options.nanogpt]
         command += ["--size", options.size, "--batch", options.batch, "--block", options.block]
+        command += ["--precision", options.precision]
         self.process = subprocess.Popen(
             [sys.executable, __file__, *map(str, command)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -204,13 +215,15 @@ def _ours(options: argparse.Namespace, **changes: object) -> Callable[[], None]:
     from train.distributed import World
     from train.loop import Trainer
     from train.lora import add_lora
+    from train.memory import keep_freed_memory
     from train.run_folder import RunFolder
 
+    keep_freed_memory()  # as `python -m train run` does
     config = TrainConfig(
         batch_size=options.batch,
         micro_batch_size=options.batch,
         block_size=options.block,
-        precision="bfloat16",
+        precision=options.precision,
         **changes,
     )
     model = GPT2(SIZES[options.size])
@@ -230,8 +243,9 @@ def _nanogpt(options: argparse.Namespace, compiled: bool = False) -> Callable[[]
 
     size = SIZES[options.size]
     shape = {"n_layer": size.n_layer, "n_head": size.n_head, "n_embd": size.n_embd}
-    model = GPT(GPTConfig(block_size=1024, vocab_size=50257, bias=True, dropout=0.0, **shape))
-    optimizer = model.configure_optimizers(0.1, 5e-5, (0.9, 0.95), "cpu")
+    with redirect_stdout(sys.stderr):  # it tells about its parameters; stdout is for the answers
+        model = GPT(GPTConfig(block_size=1024, vocab_size=50257, bias=True, dropout=0.0, **shape))
+        optimizer = model.configure_optimizers(0.1, 5e-5, (0.9, 0.95), "cpu")
     forward = torch.compile(model) if compiled else model
     return _stepper(options, model, optimizer, lambda x, y: forward(x, y)[1])
 
@@ -255,7 +269,7 @@ def _stepper(options, model, optimizer, loss_of) -> Callable[[], None]:
     def run() -> None:
         shape = (options.batch, options.block + 1)
         rows = torch.randint(0, 50257, shape, generator=generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
             loss = loss_of(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -208,9 +208,12 @@ class GPT2(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """(..., C) -> logits (..., V)."""
-        if self.config.tie_word_embeddings:
-            return F.linear(hidden, self.wte.weight)
-        return self.lm_head(hidden)
+        return F.linear(hidden, self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, C): the token embedding, or the matrix of an untied head."""
+        return (self.wte if self.config.tie_word_embeddings else self.lm_head).weight
 
     def new_cache(self, batch: int = 1, capacity: int | None = None) -> KVCache:
         """An empty cache for `batch` sequences of up to `capacity` (the whole window) tokens."""

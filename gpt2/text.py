@@ -16,6 +16,7 @@ from gpt2.tokenizer import END_OF_TEXT
 
 _CHUNK_BYTES = 1 << 20
 _PIECE_CHARACTERS = 1 << 20
+_LONGEST_PIECE = 1 << 24  # of a text without white space, which is then cut anywhere
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -92,12 +93,20 @@ def _text_pieces(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
         size += len(line)
         if size >= _PIECE_CHARACTERS:
             text = "".join(parts)
-            cut = len(text.rstrip(" \t\n"))
-            if 0 < cut < len(text) and not text[cut - 1].isspace():
+            cut = _last_cut(text) or (size if size >= _LONGEST_PIECE else 0)
+            if cut:
                 yield text[:cut], False
-                parts, size = [text[cut:]], len(text) - cut
+            parts = [text[cut:]] if cut < size else []
+            size -= cut
     if parts:
         yield "".join(parts), True
+
+
+def _last_cut(text: str) -> int:
+    """Where the last run of white space begins; 0 if there is none to cut before."""
+    end = max(text.rfind(space) for space in " \t\n") + 1
+    cut = len(text[:end].rstrip(" \t\n"))
+    return 0 if text[:cut][-1:].isspace() else cut
 
 
 def _csv_rows(file: TextIO, path: Path, column: str | None) -> Iterator[str]:

@@ -160,14 +160,14 @@ def test_out_of_memory_halves_the_micro_batch_once_and_says_so(start, monkeypatc
     reference = start("reference", config, torch.float64)
     expected = [p.loss for p in train(*reference)]
     arguments = start("memory", config, torch.float64)
-    plain = GPT2.forward
+    plain = GPT2.hidden
 
     def hungry(self, tokens, cache=None):
         if self.training and len(tokens) > 4:
             raise torch.OutOfMemoryError("no memory for this batch")
         return plain(self, tokens, cache)
 
-    monkeypatch.setattr(GPT2, "forward", hungry)
+    monkeypatch.setattr(GPT2, "hidden", hungry)
     seen = list(train(*arguments))
     assert [p.message for p in seen if p.message] == [
         "Out of memory at a micro-batch of 8. Going on with 4 and twice the accumulation; "
@@ -182,7 +182,7 @@ def test_out_of_memory_twice_is_a_failure_with_advice(start, monkeypatch):
         raise torch.OutOfMemoryError("no memory at all")
 
     arguments = start("hopeless", replace(CONFIG, validation_share=0.0))
-    monkeypatch.setattr(GPT2, "forward", hungry)
+    monkeypatch.setattr(GPT2, "hidden", hungry)
     with pytest.raises(TrainingFailed, match=r"micro-batch of 4.*smaller model"):
         list(train(*arguments))
 
@@ -193,7 +193,7 @@ def test_another_error_of_the_step_is_not_swallowed_as_memory(start, monkeypatch
     def broken(self, tokens, cache=None):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(GPT2, "forward", broken)
+    monkeypatch.setattr(GPT2, "hidden", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         list(train(*arguments))
 

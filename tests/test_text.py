@@ -97,3 +97,19 @@ def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(tmp_path, monkeypatch)
         assert [last for _, last in pieces] == [False] * (len(pieces) - 1) + [True]
         joined = [index for piece, _ in pieces for index in tokenizer.encode(piece)]
         assert joined == tokenizer.encode("".join(piece for piece, _ in pieces))
+
+
+def test_a_long_line_is_cut_at_its_spaces_and_one_word_is_bounded(tmp_path, monkeypatch):
+    """A book saved as one line was held whole, and joined anew for every further megabyte."""
+    monkeypatch.setattr(text_module, "_PIECE_CHARACTERS", 200)
+    monkeypatch.setattr(text_module, "_LONGEST_PIECE", 1000)
+    tokenizer = gpt2_tokenizer()
+    file = tmp_path / "line.txt"
+    for text in ("once upon  a time, and twice " * 100, "x" * 4321, "\u3000" * 2500):
+        file.write_text(text, encoding="utf-8")
+        pieces = [piece for piece, _ in read_pieces(file)]
+        assert "".join(pieces) == text
+        assert max(map(len, pieces)) <= (400 if " " in text else 1200)
+    file.write_text(text := "once upon  a time, and twice " * 100)
+    joined = [index for piece, _ in read_pieces(file) for index in tokenizer.encode(piece)]
+    assert joined == tokenizer.encode(text)

@@ -31,7 +31,10 @@ def build_parser() -> Parser:
 
 
 def _add_run(commands) -> None:
-    presets = "\n".join(f"  {name:22} {preset.cost}" for name, preset in PRESETS.items())
+    presets = "\n".join(
+        f"  {name:22} {preset.cost}{'' if preset.model else ' (what --model NAME uses)'}"
+        for name, preset in PRESETS.items()
+    )
     parser = commands.add_parser(
         "run",
         help="train a model on text",
@@ -43,7 +46,8 @@ def _add_run(commands) -> None:
     add("--data", nargs="+", type=Path, metavar="FILE", help=".txt .md .csv .jsonl, also .xz")
     add("--column", metavar="NAME", help="the text column of .csv and .jsonl")
     add("--model", metavar="NAME", help="train this model further (a folder, 124M, user/repo, ...)")
-    add("--preset", choices=PRESETS, metavar="NAME", help="train one of these from scratch")
+    new = [name for name, preset in PRESETS.items() if preset.model]
+    add("--preset", choices=new, metavar="NAME", help="train one of these from scratch")
     add("--out", required=True, type=Path, metavar="RUN", help="the run folder")
     add("--resume", action="store_true", help="go on with the run in --out")
     add("--tracker", choices=("tensorboard", "trackio"), help="log there too, if it is installed")
@@ -82,11 +86,13 @@ def _add_evaluate(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from train.distributed import join
     from train.loop import TrainingFailed, train
+    from train.memory import keep_freed_memory
     from train.prepare import Request, existing_job, new_job
     from train.run_folder import DiskFull
     from train.show import show
     from train.tracking import track
 
+    keep_freed_memory()
     names = [option.name for option in fields(TrainConfig)]
     given = ((name, getattr(options, name)) for name in names)
     changes = tuple((name, value) for name, value in given if value is not None)

@@ -12,24 +12,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
 from gpt2.errors import UserError
 from gpt2.folder import save_model
 from gpt2.generate import generate_text
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling
-from train import distributed
+from train import distributed, snapshot
 from train.config import TrainConfig
 from train.data import Corpus, Windows
 from train.distributed import World
 from train.evaluate import evaluate
 from train.lora import merged, save_adapter
+from train.loss import NextTokenLoss
+from train.memory import is_out_of_memory, recompute_blocks
 from train.optimizer import build_optimizers, learning_rate, set_learning_rate
 from train.precision import autocast
 from train.run_folder import Checkpoint, Progress, RunFolder
+
+_SECONDS_BETWEEN_STATES = 1.0  # replacing a file costs as much as a small model's step
 
 
 class TrainingFailed(Exception):
@@ -50,18 +52,6 @@ class _State:
     since_best: int = 0  # validations
     rate_scale: float = 1.0  # halved once after a loss that was not finite
     micro_batch_size: int = 1  # halved once when memory ran out
-
-
-class NextTokenLoss(nn.Module):
-    """The summed loss of (B, T + 1) windows, nats; the module that is compiled and distributed."""
-
-    def __init__(self, model: GPT2) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, windows: Tensor) -> Tensor:
-        logits = self.model(windows[:, :-1])  # (B, T, V)
-        return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum")
 
 
 def train(
@@ -96,6 +86,7 @@ class Trainer:
             raise UserError("Low-rank updates are small: train them without shard.")
         self.model, self.data, self.config, self.run, self.world = model, data, config, run, world
         self.state = _State(micro_batch_size=config.micro_batch_size)
+        self._told = -math.inf  # when state.json was written
         self.windows = Windows(data.train, config)
         self.autocast = autocast(config, model.device)
         self.scaler = torch.amp.GradScaler(
@@ -179,7 +170,7 @@ class Trainer:
 
     def _clip(self) -> float:
         limit = self.config.gradient_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable().values(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(snapshot.trainable(self.model).values(), limit)
         return float(distributed.full(norm))
 
     def _measure(
@@ -207,7 +198,9 @@ class Trainer:
         a checkpoint whose line is missing."""
         if self.world.is_main:
             self.run.add_progress(progress)
-            self.run.set_state("training", progress.step)
+            if save or time.monotonic() - self._told > _SECONDS_BETWEEN_STATES:
+                self.run.set_state("training", progress.step)
+                self._told = time.monotonic()
         if save:
             self._save()
         return progress
@@ -246,7 +239,7 @@ class Trainer:
 
     def _shrink(self, error: Exception) -> Progress:
         """After running out of memory: half the micro-batch, twice the accumulation, once."""
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise error
         self._drop_gradients()
         if self.model.device.type == "cuda":
@@ -264,27 +257,15 @@ class Trainer:
         )
         return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
 
-    def _trainable(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
     def _drop_gradients(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        names = {id(p): name for name, p in self._trainable().items()}
-        return {
-            f"{names[id(p)]}|{key}": value
-            for optimizer in self.optimizers
-            for p, values in optimizer.state.items()
-            for key, value in values.items()
-        }
-
     def _save(self) -> None:
         checkpoint = Checkpoint(
             self.state.step,
-            {name: distributed.full(p) for name, p in self._trainable().items()},
-            {name: distributed.full(value) for name, value in self._optimizer_tensors().items()},
+            snapshot.weights(self.model),
+            snapshot.optimizer_state(self.model, self.optimizers),
             asdict(self.state) | {"scaler": self.scaler.state_dict()},
         )
         if self.world.is_main:
@@ -303,15 +284,7 @@ class Trainer:
         if saved is None:
             return False
         self._load_weights(saved)
-        parameters = self._trainable()
-        for optimizer in self.optimizers:
-            owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            optimizer.state.clear()
-            for key, value in saved.optimizer.items():
-                name, _, field = key.partition("|")
-                p = parameters[name]
-                if id(p) in owned:
-                    optimizer.state[p][field] = _like(p, field, value)
+        snapshot.fill_optimizers(self.model, self.optimizers, saved.optimizer)
         self.scaler.load_state_dict(saved.trainer.pop("scaler"))
         self.state = _State(**saved.trainer)
         if self.world.is_main:
@@ -319,11 +292,10 @@ class Trainer:
         return True
 
     def _load_weights(self, saved: Checkpoint) -> None:
-        parameters = self._trainable()
-        if set(saved.model) != set(parameters):
-            raise UserError(f"{self.run.path} holds checkpoints of another model.")
-        for name, p in parameters.items():
-            distributed.fill(p, saved.model[name])
+        try:
+            snapshot.fill_weights(self.model, saved.model)
+        except KeyError:
+            raise UserError(f"{self.run.path} holds checkpoints of another model.") from None
 
     def export(self) -> None:
         """Write model/ from the best checkpoint, or from the last where nothing was validated."""
@@ -336,32 +308,6 @@ class Trainer:
             if self.config.lora_rank:
                 save_adapter(self.run.path / "adapter", self.model, self.config)
         self.world.barrier()
-
-
-def _like(p: Tensor, field: str, value: Tensor) -> Tensor:
-    """Optimizer state where the optimizer would have made it: like its parameter, counts aside."""
-    if value.dim() == 0:
-        return value.to(p.device)
-    target = torch.empty_like(p)
-    distributed.fill(target, value)
-    return target
-
-
-def recompute_blocks(model: GPT2) -> None:
-    """Gradient checkpointing: keep each block's input only, run it again in the backward."""
-    for block in model.h:
-        forward = block.forward
-        block.forward = lambda x, cache, forward=forward: (
-            checkpoint(forward, x, cache, use_reentrant=False)
-            if torch.is_grad_enabled()
-            else forward(x, cache)
-        )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return "DefaultCPUAllocator" in str(error) or "alloc_cpu" in str(error)
 
 
 def _due(every: int, step: int) -> bool:
