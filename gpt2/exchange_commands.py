@@ -69,10 +69,11 @@ def convert_command(options: argparse.Namespace) -> None:
     from gpt2.convert import convert
 
     made = convert(options.source, options.folder, options.dtype)
+    rounded = "" if options.dtype == "float32" else f", rounded to {options.dtype}"
     print(made.folder)
     print(
-        f"{made.parameters:,} parameters, {options.dtype}, {made.bytes / 1e6:,.1f} MB; every value "
-        f"equals the checkpoint's\nsha256 of model.safetensors: {made.sha256}",
+        f"{made.parameters:,} parameters, {made.bytes / 1e6:,.1f} MB; read back, every value is the "
+        f"checkpoint's{rounded}\nsha256 of model.safetensors: {made.sha256}",
         file=sys.stderr,
     )
 
