@@ -61,6 +61,6 @@ def file_header(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> by
             "shape": list(shapes[name]),
             "data_offsets": [begin, end],
         }
-    header = json.dumps(described, separators=(",", ":")).encode()
+    header = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header
