@@ -72,8 +72,8 @@ def convert_command(options: argparse.Namespace) -> None:
     rounded = "" if options.dtype == "float32" else f", rounded to {options.dtype}"
     print(made.folder)
     print(
-        f"{made.parameters:,} parameters, {made.bytes / 1e6:,.1f} MB; read back, every value is the "
-        f"checkpoint's{rounded}\nsha256 of model.safetensors: {made.sha256}",
+        f"{made.parameters:,} parameters, {made.bytes / 1e6:,.1f} MB; read back, every value is "
+        f"the checkpoint's{rounded}\nsha256 of model.safetensors: {made.sha256}",
         file=sys.stderr,
     )
 

@@ -138,7 +138,7 @@ def _create(api, repo_id: str, private: bool, overwrite: bool) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        api.create_repo(repo_id, private=bool(private))
+        api.create_repo(repo_id, private=private is not False)
     except HfHubHTTPError as error:
         if error.response.status_code != 409:
             raise
