@@ -58,7 +58,8 @@ def test_the_hub_reads_the_metadata_and_the_losses(folder):
 def test_people_read_all_that_is_known(folder):
     text = read(folder, full_facts()).text
     for known in (
-        "# Tales", "Writes tales.", "Some old books.", "| steps | 100 |", "| learning_rate | 0.0003",
+        "# Tales", "Writes tales.", "Some old books.", "| steps | 100 |",
+        "| learning_rate | 0.0003",
         "On my books:", "| bits per byte | 1.1000 |", "Once upon a time.\nThe end.",
         "Nothing longer than nine words.", "ab" * 32, "| width | 24 |", "256 byte pairs",
     ):  # fmt: skip
