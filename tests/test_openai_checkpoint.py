@@ -378,6 +378,52 @@ def test_the_file_checkpoint_cannot_lead_elsewhere(copy, release):
     assert "model.ckpt.index is missing" in refusal(copy)
 
 
+# Where it is written
+
+
+def test_a_folder_that_holds_something_is_refused_before_anything_is_read(release, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists already and is not overwritten"):
+        convert(str(release), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_disk_too_small_is_known_before_anything_is_written(release, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=80_000))
+    with pytest.raises(UserError, match="are needed"):
+        convert(str(release), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+CONVERT_ON_A_FULL_DISK = """
+import resource, sys
+import tensorflow
+from gpt2.__main__ import main
+# Writing beyond this many bytes of a file fails from here on, as it does on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+sys.exit(main(["convert", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
+def test_a_disk_that_gets_full_is_told_and_left_as_it_was(release, tmp_path):
+    command = [sys.executable, "-c", CONVERT_ON_A_FULL_DISK, str(release), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "disk" in done.stderr
+    assert "is full" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_says_where_the_weights_come_from(release, tmp_path):
+    made = convert(str(release), tmp_path / "out")
+    raw = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert made.sha256 == hashlib.sha256(raw).hexdigest()
+    assert made.bytes == len(raw)
+    assert made.sha256 in (tmp_path / "out" / "README.md").read_text()
+
+
 # TensorFlow itself
 
 WITHOUT_TENSORFLOW = """
