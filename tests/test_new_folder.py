@@ -14,6 +14,12 @@ def names(path) -> set[str]:
     return {entry.name for entry in path.iterdir()}
 
 
+def fill_and_fail(path, error: BaseException, keep: str = "") -> None:
+    with new_folder(path, keep) as aside:
+        (aside / "half").write_text("x")
+        raise error
+
+
 def test_it_appears_when_all_went_well_and_not_before(tmp_path):
     with new_folder(tmp_path / "a" / "b") as aside:
         (aside / "file").write_text("x")
@@ -31,9 +37,8 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError])
 def test_nothing_is_left_of_one_that_failed(error, tmp_path):
-    with pytest.raises(error), new_folder(tmp_path / "a") as aside:
-        (aside / "file").write_text("x")
-        raise error
+    with pytest.raises(error):
+        fill_and_fail(tmp_path / "a", error("x"))
     assert names(tmp_path) == set()
 
 
@@ -48,9 +53,8 @@ def test_what_a_killed_process_left_is_not_taken_over(tmp_path):
 
 
 def test_with_a_word_it_is_kept_for_the_next_call_with_that_word(tmp_path):
-    with pytest.raises(ValueError, match="broke"), new_folder(tmp_path / "a", keep="x") as aside:
-        (aside / "half").write_text("x")
-        raise ValueError("broke")
+    with pytest.raises(ValueError, match="broke"):
+        fill_and_fail(tmp_path / "a", ValueError("broke"), keep="x")
     with new_folder(tmp_path / "a", keep="another") as other:
         assert names(other) == set()
     (tmp_path / "a").rmdir()
@@ -76,6 +80,6 @@ def test_what_is_there_is_not_overwritten(kind, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_a_full_disk_is_told(number, tmp_path):
-    with pytest.raises(UserError, match=r"is full\. Make room"), new_folder(tmp_path / "a"):
-        raise OSError(number, "full")
+    with pytest.raises(UserError, match=r"is full\. Make room"):
+        fill_and_fail(tmp_path / "a", OSError(number, "full"))
     assert names(tmp_path) == set()
