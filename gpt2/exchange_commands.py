@@ -108,8 +108,8 @@ def push_command(options: argparse.Namespace) -> int:
 def _agrees(fact: str) -> bool:
     """Ask on the terminal; without one, say which flag answers."""
     if not sys.stdin.isatty():
-        raise UserError(f"{fact} Say --yes to replace them, or choose another name.")
-    print(f"{fact} Replace them? It stays as public or private as it is. [y/N] ", end="",
+        raise UserError(f"{fact} Say --yes to replace its files, or choose another name.")
+    print(f"{fact} Replace its files? It stays as it is otherwise. [y/N] ", end="",
           file=sys.stderr, flush=True)  # fmt: skip
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -26,7 +26,6 @@ def plain_words(repository: str, offline: str = "") -> Iterator[None]:
 
 
 def _explain(error: BaseException, repository: str, offline: str) -> str:
-    from httpx2 import ConnectError, TimeoutException
     from huggingface_hub.errors import (
         HfHubHTTPError,
         LocalEntryNotFoundError,
@@ -40,7 +39,9 @@ def _explain(error: BaseException, repository: str, offline: str) -> str:
         return _explain_answer(error, repository)
     if getattr(error, "errno", None) in FULL:
         return "The disk is full. Make room and try again."
-    if isinstance(error, (ConnectError, TimeoutException, OfflineModeIsEnabled)):
+    # By name: which HTTP library these are of depends on the client's version.
+    lost = {"ConnectError", "TimeoutException"} & {kind.__name__ for kind in type(error).__mro__}
+    if lost or isinstance(error, OfflineModeIsEnabled):
         return offline or "The Hub cannot be reached. Connect to the internet and try again."
     if isinstance(error, ValueError):  # the client's own checks, and the Hub's of the card
         return f"The Hub does not take {repository}: {_first_line(error)}"

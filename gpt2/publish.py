@@ -33,7 +33,10 @@ _REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,200}")
 
 
 class RepositoryExists(UserError):
-    """The repository is there and holds files; `push(..., overwrite=True)` replaces them."""
+    """The repository is there, with files, or open to all where a private one was asked for.
+
+    `push(..., overwrite=True)` replaces its files; it stays as public or private as it is.
+    """
 
 
 def push(
@@ -49,8 +52,8 @@ def push(
     """Put a model folder on the Hub as `repo_id` ("user/name"); returns its address.
 
     A folder without a card gets one. The repository is created, private unless told otherwise; one
-    that already holds files raises `RepositoryExists` unless `overwrite` (its visibility stays as
-    it is). `revision` is a branch, made if needed; `pull_request` proposes the files to an existing
+    that is there already raises `RepositoryExists` unless it is empty (and no more public than asked
+    for) or `overwrite` is true: its files are replaced, its visibility stays. `revision` is a branch, made if needed; `pull_request` proposes the files to an existing
     repository instead, whoever's it is. If nothing differs, no commit is made.
     `UserError` says in plain words what else went wrong.
     """
@@ -142,9 +145,13 @@ def _create(api, repo_id: str, private: bool, overwrite: bool) -> None:
     except HfHubHTTPError as error:
         if error.response.status_code != 409:
             raise
-        held = {file.rfilename for file in api.model_info(repo_id).siblings or []}
-        if held - {".gitattributes"} and not overwrite:
-            raise RepositoryExists(f"{repo_id} exists already and holds files.") from None
+        found = api.model_info(repo_id)
+        held = {file.rfilename for file in found.siblings or []} - {".gitattributes"}
+        exposed = private is not False and not found.private
+        if (held or exposed) and not overwrite:
+            state = "private" if found.private else "public"
+            content = "holds files" if held else "is empty"
+            raise RepositoryExists(f"{repo_id} exists already, is {state} and {content}.") from None
 
 
 def _check_reachable(repo_id: str, token: str) -> None:

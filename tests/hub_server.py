@@ -261,7 +261,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def describe(self, name: str, revision: str = "main") -> None:
         oid, files = self.revision(self.readable(name), revision)
         siblings = [{"rfilename": path} for path in files]
-        raise Answer(200, {"id": name, "sha": oid, "siblings": siblings})
+        private = self.hub.repositories[name].private
+        raise Answer(200, {"id": name, "sha": oid, "siblings": siblings, "private": private})
 
     def tree(self, name: str, revision: str) -> None:
         files = self.revision(self.readable(name), revision)[1]

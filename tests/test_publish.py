@@ -116,6 +116,15 @@ def test_a_repository_with_files_is_not_overwritten_unless_told(hub, folder, mak
     assert after["model.safetensors"] != before["model.safetensors"]
 
 
+def test_an_empty_repository_that_all_can_read_is_not_taken_for_a_private_one(hub, folder):
+    hub.repositories["ann/toy"] = Repository(private=False)
+    with pytest.raises(RepositoryExists, match="exists already, is public and is empty"):
+        push(folder, "ann/toy", TOKEN)
+    assert set(hub.repositories["ann/toy"].files) == {".gitattributes"}
+    push(folder, "ann/toy", TOKEN, private=False)
+    assert set(hub.repositories["ann/toy"].files) >= MODEL_FILES
+
+
 def test_pushing_the_same_again_makes_no_commit(hub, folder):
     push(folder, "ann/toy", TOKEN)
     commits = set(hub.repositories["ann/toy"].commits)
@@ -452,7 +461,7 @@ def test_the_commands(hub, folder, tmp_path, monkeypatch, capsys):
     pulled, opened = tmp_path / "pulled", tmp_path / "open"
     for token, arguments, status, expected in [
         (TOKEN, ["push", folder, "ann/toy"], 0, f"{hub.url}/ann/toy\n"),
-        (TOKEN, ["push", folder, "ann/toy"], 2, "Say --yes to replace them"),
+        (TOKEN, ["push", folder, "ann/toy"], 2, "Say --yes to replace its files"),
         (TOKEN, ["push", folder, "ann/toy", "--yes"], 0, f"{hub.url}/ann/toy\n"),
         (BOB, ["push", folder, "ann/open"], 2, "no right"),
         (
@@ -509,6 +518,6 @@ def test_on_a_terminal_an_existing_repository_is_asked_about(answer, status, hub
     os.close(ours)
     os.close(theirs)
     assert done.returncode == status, done.stderr
-    assert "ann/toy exists already and holds files. Replace them?" in done.stderr
+    assert "ann/toy exists already, is private and holds files. Replace its files?" in done.stderr
     assert (hub.repositories["ann/toy"].files["config.json"] == b"old") == (status == 1)
     assert ("Nothing was pushed" in done.stderr) == (status == 1)
