@@ -109,8 +109,7 @@ def _agrees(fact: str) -> bool:
     """Ask on the terminal; without one, say which flag answers."""
     if not sys.stdin.isatty():
         raise UserError(f"{fact} Say --yes to replace its files, or choose another name.")
-    print(f"{fact} Replace its files? It stays as it is otherwise. [y/N] ", end="",
-          file=sys.stderr, flush=True)  # fmt: skip
+    print(f"{fact} Replace its files? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

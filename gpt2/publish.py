@@ -51,9 +51,10 @@ def push(
 ) -> str:
     """Put a model folder on the Hub as `repo_id` ("user/name"); returns its address.
 
-    A folder without a card gets one. The repository is created, private unless told otherwise; one
-    that is there already raises `RepositoryExists` unless it is empty (and no more public than asked
-    for) or `overwrite` is true: its files are replaced, its visibility stays. `revision` is a branch, made if needed; `pull_request` proposes the files to an existing
+    A folder without a card gets one. The repository is created, private unless told otherwise. One
+    that is there raises `RepositoryExists`, unless it is empty and no more public than asked for,
+    or `overwrite` is true: then its files are replaced, and it stays as public as it was.
+    `revision` is a branch, made if needed; `pull_request` proposes the files to an existing
     repository instead, whoever's it is. If nothing differs, no commit is made.
     `UserError` says in plain words what else went wrong.
     """
