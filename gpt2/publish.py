@@ -118,12 +118,11 @@ def pull(
                 allow_patterns=FILES,
                 endpoint=os.environ.get("HF_ENDPOINT"),
             )
-        if not is_whole(aside):
-            raise UserError(
-                f"{repo_id} is no model that this program opens: it needs model.safetensors, and "
-                "vocab.json with merges.txt or characters.json."
-            )
-        load_model_shape(aside)
+        try:
+            _check_model(repo_id, aside)
+        except UserError:
+            shutil.rmtree(aside)  # there is nothing to go on with
+            raise
         shutil.rmtree(aside / ".cache", ignore_errors=True)  # the client's notes on the download
     return folder
 
@@ -135,6 +134,15 @@ def files_to_push(folder: Path) -> list[str]:
         names = [name for name in names if not fnmatch(name, "model*-of-*.safetensors")]
         names = [name for name in names if name != "model.safetensors.index.json"]
     return [name for name in names if any(fnmatch(name, pattern) for pattern in FILES)]
+
+
+def _check_model(repo_id: str, folder: Path) -> None:
+    if not is_whole(folder):
+        raise UserError(
+            f"{repo_id} is no model that this program opens: it needs model.safetensors, and "
+            "vocab.json with merges.txt or characters.json."
+        )
+    load_model_shape(folder)
 
 
 def _create(api, repo_id: str, private: bool, overwrite: bool) -> None:

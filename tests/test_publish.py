@@ -318,6 +318,7 @@ def test_a_failure_is_told_in_plain_words(name, hub, folder, tmp_path):
 
     assert expected in message_of(act)
     assert not (tmp_path / "pulled").exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_offline_is_said_at_once(hub, folder, tmp_path, monkeypatch):
