@@ -79,7 +79,7 @@ def test_its_tokenizer_gives_the_same_ids_or_its_card_says_there_is_none(kind, f
     theirs = transformers.AutoTokenizer.from_pretrained(folders[kind])
     for text in (TEXT, "the thé  thin\n\n'll \U0001f600 12345", ""):
         assert theirs(text)["input_ids"] == ours.encode(text)
-        assert theirs.decode(ours.encode(text)) == text
+        assert theirs.decode(ours.encode(text), clean_up_tokenization_spaces=False) == text
     assert theirs.eos_token_id == ours.end_of_text
 
 
