@@ -1,4 +1,4 @@
-"""The command line: python -m gpt2 generate | score."""
+"""The command line: python -m gpt2 generate | score | convert | push | pull."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from gpt2.command_line import Parser, add_model_option, number, run_command
+from gpt2.exchange_commands import add_convert, add_pull, add_push
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,10 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
-    parser = Parser(prog="python -m gpt2", description="Generate with a GPT-2.")
+    parser = Parser(
+        prog="python -m gpt2", description="Generate with a GPT-2, and exchange models."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_generate(commands)
     _add_score(commands)
+    for add_command in (add_convert, add_push, add_pull):
+        add_command(commands)
     return parser
 
 

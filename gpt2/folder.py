@@ -1,7 +1,7 @@
 """The model folder, the one thing that passes between the parts: Hugging Face's GPT-2 layout.
 
 config.json, model.safetensors, generation_config.json, the tokenizer's files; a model card beside
-them is `gpt2.hub`'s. Reading is strict: what is missing, unknown, misshapen or not finite is
+them is `gpt2.card`'s. Reading is strict: what is missing, unknown, misshapen or not finite is
 refused by name, and nothing is allocated that the file does not hold.
 """
 
@@ -53,15 +53,7 @@ def load_model(
     file's own on a GPU. `UserError` says what about the folder is wrong.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no model folder: it has no config.json.")
-    config = read_config(folder)
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
-            f"{config.vocab_size}. The files do not belong together."
-        )
+    config, tokenizer = load_model_shape(folder)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = _read_tensors(folder, config)
@@ -72,6 +64,20 @@ def load_model(
     state = {name: tensors.pop(name).to(device, dtype) for name in list(tensors)}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval(), tokenizer
+
+
+def load_model_shape(folder: Path) -> tuple[ModelConfig, Tokenizer]:
+    """The config and the tokenizer of a folder, without its weights. `UserError` likewise."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no model folder: it has no config.json.")
+    config = read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{config.vocab_size}. The files do not belong together."
+        )
+    return config, tokenizer
 
 
 class _Undrawn(TorchFunctionMode):
@@ -93,13 +99,20 @@ def save_model(folder: str | Path, model: GPT2, tokenizer: Tokenizer) -> None:
     """Write a folder that `load_model` and `transformers` open. Each file is replaced whole."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", describe_config(model.config, tokenizer, _dtype_of(model)))
-    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
-    write_json(folder / "generation_config.json", ends)
-    tokenizer.save(folder)
+    write_description(folder, model.config, tokenizer, _dtype_of(model))
     with replacing(folder / "model.safetensors") as aside:
         save_file(_file_tensors(model), aside, metadata={"format": "pt"})
         shutil.copymode(folder / "config.json", aside)  # safetensors lets only the owner read
+
+
+def write_description(
+    folder: Path, config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtype
+) -> None:
+    """Every file of a model folder but its weights (of type `dtype`) and its card."""
+    write_json(folder / "config.json", describe_config(config, tokenizer, dtype))
+    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+    write_json(folder / "generation_config.json", ends)
+    tokenizer.save(folder)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -229,12 +242,12 @@ def _collect(file, shapes: dict, repeatable: dict, tensors: dict, redundant: dic
         if header.get_shape() != shape:
             raise UserError(f"{name} has the shape {header.get_shape()}, not {shape}.")
         tensor = file.get_tensor(stored)
-        if not _is_finite(tensor):
+        if not is_finite(tensor):
             raise UserError(f"{name} holds values that are not finite (NaN or infinity).")
         (tensors if name in shapes else redundant)[name] = tensor
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """Smallest and largest value are NaN or infinite where any value is. Unlike `isfinite` of all
     values, that reads the weights once and makes no second tensor of their size."""
     return all(math.isfinite(value) for value in tensor.aminmax())

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from gpt2.errors import UserError
+from gpt2.hub_errors import plain_words
 
 STORYTELLER = Path(__file__).parent.parent / "models" / "storyteller"
 
@@ -48,9 +49,7 @@ def resolve(name: str) -> Path:
     """
     if local := find_local(name):
         return local
-    repository = _repository_of(name)
-    _probe(name, repository)
-    return _download(name, repository)
+    return _download(name, _repository_of(name))
 
 
 def find_local(name: str) -> Path | None:
@@ -63,12 +62,20 @@ def find_local(name: str) -> Path | None:
         return _cached(SIZE_REPOSITORIES[name])
     if (Path(name).expanduser() / "config.json").is_file():
         return Path(name).expanduser()
-    return _cached(name) if _is_repository(name) else None
+    return _cached(name) if is_repository(name) else None
 
 
 def is_cached(name: str) -> bool:
     """Whether `resolve(name)` would answer without a download."""
     return find_local(name) is not None
+
+
+def hub_name(name: str) -> str | None:
+    """The Hub repository that a `resolve` name stands for, for a card's `base_model`; or None."""
+    if name in SIZE_REPOSITORIES:
+        return SIZE_REPOSITORIES[name]
+    is_local = name == "storyteller" or Path(name).expanduser().exists()
+    return name if not is_local and is_repository(name) else None
 
 
 def _repository_of(name: str) -> str:
@@ -77,7 +84,7 @@ def _repository_of(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         raise UserError(f"{name} is no model folder: it has no config.json.")
-    if path.is_absolute() or not _is_repository(name):
+    if path.is_absolute() or not is_repository(name):
         sizes = ", ".join(SIZE_REPOSITORIES)
         raise UserError(
             f"There is no model {name!r}. Give a model folder, a size ({sizes}), "
@@ -86,7 +93,8 @@ def _repository_of(name: str) -> str:
     return name
 
 
-def _is_repository(name: str) -> bool:
+def is_repository(name: str) -> bool:
+    """Whether `name` can be the name of a repository on the Hub, "user/name"."""
     return bool(_REPOSITORY.fullmatch(name)) and "--" not in name and ".." not in name
 
 
@@ -98,10 +106,10 @@ def _cached(repository: str) -> Path | None:
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    return folder if _is_whole(folder) else None
+    return folder if is_whole(folder) else None
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
     """Whether weights and tokenizer have all arrived: a download may have broken off."""
     if not (folder / "model.safetensors").exists():
         try:
@@ -114,53 +122,30 @@ def _is_whole(folder: Path) -> bool:
     return pairs or (folder / "characters.json").exists()
 
 
-def _probe(name: str, repository: str) -> None:
-    """One request for a few bytes, so that a missing network is known in seconds."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HTTPError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+def probe(
+    repository: str,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> None:
+    """One request for a few bytes, so that a missing network is known in seconds.
 
-    url = hf_hub_url(repository, "config.json", endpoint=os.environ.get("HF_ENDPOINT"))
-    try:
-        get_hf_file_metadata(url, timeout=PROBE_SECONDS)
-    except GatedRepoError:
-        raise UserError(
-            f"{repository} is gated: accept its terms on the Hub, then log in with `hf auth login`."
-        ) from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"There is no model {name!r} here, and no public repository {repository} on the Hub. "
-            "If it is private, log in with `hf auth login`."
-        ) from None
-    except RemoteEntryNotFoundError:
-        raise UserError(f"{repository} on the Hub has no config.json: it is no model.") from None
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "an error")
-        raise UserError(f"The Hub answered {status} for {repository}. Try again later.") from None
-    except (OSError, HTTPError):
-        raise UserError(
-            f"{name} is not on this machine, and the Hub cannot be reached. Connect to the "
-            "internet and try again, or use the embedded model, storyteller."
-        ) from None
+    Raises what the Hub's client raises; `hub_errors.plain_words` says it to people.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    endpoint = os.environ.get("HF_ENDPOINT")
+    url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
+    get_hf_file_metadata(url, timeout=PROBE_SECONDS, token=token)
 
 
 def _download(name: str, repository: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError
 
-    try:
-        return Path(
-            snapshot_download(
-                repository, allow_patterns=FILES, endpoint=os.environ.get("HF_ENDPOINT")
-            )
-        )
-    except (OSError, HTTPError) as error:
-        raise UserError(
-            f"Downloading {name} from the Hub broke off ({type(error).__name__}: {error}). "
-            "What has arrived is kept; try again to go on."
-        ) from None
+    offline = (
+        f"{name} is not on this machine, and the Hub cannot be reached. Connect to the internet "
+        "and try again, or use the embedded model, storyteller."
+    )
+    endpoint = os.environ.get("HF_ENDPOINT")
+    with plain_words(repository, offline):
+        probe(repository)
+        return Path(snapshot_download(repository, allow_patterns=FILES, endpoint=endpoint))

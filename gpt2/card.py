@@ -1,0 +1,196 @@
+"""The model card, README.md of a model folder: what the model is, and what it is known to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpt2.folder import load_model_shape
+from gpt2.model import ModelConfig
+from gpt2.tokenizer import CharacterTokenizer, write_text
+
+
+@dataclass(frozen=True)
+class Losses:
+    """How well a model predicts a text that it was not trained on."""
+
+    data: str  # the name of that text, "my notes, the last tenth"
+    loss: float | None = None  # nats a token
+    perplexity: float | None = None
+    bits_per_byte: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text that the model wrote, and what it was given."""
+
+    prompt: str
+    text: str  # the continuation
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card can say; what is not known stays out. Texts are Markdown unless noted."""
+
+    title: str  # plain
+    base_model: str | None = None  # a Hub id, "openai-community/gpt2"
+    license: str | None = None  # a Hub licence id, "mit"; "other" needs the next two
+    license_name: str | None = None
+    license_link: str | None = None
+    tags: Sequence[str] = ()  # beside gpt2 and text-generation
+    description: str = ""  # a paragraph
+    data: str = ""  # what it was trained on
+    training: Mapping[str, object] = field(default_factory=dict)  # setting -> value
+    losses: Losses | None = None
+    samples: Sequence[Sample] = ()  # plain
+    memorisation: str = ""  # what is known about texts that it repeats
+    sha256: str | None = None  # of model.safetensors
+
+
+def write_card(folder: str | Path, facts: CardFacts) -> Path:
+    """Write README.md into a model folder, whose config and tokenizer it describes."""
+    folder = Path(folder)
+    config, tokenizer = load_model_shape(folder)
+    by_characters = isinstance(tokenizer, CharacterTokenizer)
+    parts = [
+        f"---\n{_metadata(facts)}\n---",
+        f"# {_one_line(facts.title)}",
+        facts.description.strip(),
+        _shape_table(config, by_characters),
+        "## Use",
+        _use_characters() if by_characters else _USE_BYTE_PAIRS,
+        _section("Training data", facts.data),
+        _section("Training", _table(("setting", "value"), facts.training.items())),
+        _section("Evaluation", _describe_losses(facts.losses)),
+        _section("Samples", "\n\n".join(_sample(sample) for sample in facts.samples)),
+        _section("Memorisation", facts.memorisation),
+        _section("Licence", _licence(facts)),
+        _section("Files", f"sha256 of model.safetensors: `{facts.sha256}`" if facts.sha256 else ""),
+    ]
+    path = folder / "README.md"
+    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
+    return path
+
+
+def _metadata(facts: CardFacts) -> str:
+    """The front matter, by the Hub's own library, which also writes `model-index`."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    losses = facts.losses or Losses(data="")
+    measured = {
+        "loss": losses.loss,
+        "perplexity": losses.perplexity,
+        "bits_per_byte": losses.bits_per_byte,
+    }
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="text",
+            dataset_name=_one_line(losses.data),
+            metric_type=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in measured.items()
+        if value is not None
+    ]
+    data = ModelCardData(
+        model_name=_one_line(facts.title),
+        base_model=facts.base_model,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        license=facts.license,
+        license_name=facts.license_name,
+        license_link=facts.license_link,
+        tags=list(dict.fromkeys(["gpt2", "text-generation", *facts.tags])),
+        eval_results=results or None,
+    )
+    return data.to_yaml()
+
+
+def _shape_table(config: ModelConfig, by_characters: bool) -> str:
+    kind = "characters" if by_characters else "byte pairs"
+    rows = {
+        "layers": config.n_layer,
+        "width": config.n_embd,
+        "heads": config.n_head,
+        "context window, tokens": config.n_positions,
+        "vocabulary": f"{config.vocab_size:,} {kind}",
+    }
+    return _table(("GPT-2 architecture", ""), rows.items())
+
+
+_USE_BYTE_PAIRS = """```python
+from transformers import pipeline
+
+generate = pipeline("text-generation", model="THIS_REPOSITORY_OR_FOLDER")
+print(generate("Once upon a time", max_new_tokens=50)[0]["generated_text"])
+```"""
+
+
+def _use_characters() -> str:
+    return """This is a **character model**: one token is one character. `transformers` opens the
+model, but it has no tokenizer for it (`AutoTokenizer` will not work here). The table of characters
+is in `characters.json`; a token's id is its place in the list:
+
+```python
+import json
+
+import torch
+from huggingface_hub import hf_hub_download
+from transformers import AutoModelForCausalLM
+
+name = "THIS_REPOSITORY"  # "user/name"
+itos = json.load(open(hf_hub_download(name, "characters.json"), encoding="utf-8"))["itos"]
+model = AutoModelForCausalLM.from_pretrained(name)
+ids = torch.tensor([[itos.index(character) for character in "The "]])
+out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=50, do_sample=True)
+print("".join(itos[index] for index in out[0]))
+```"""
+
+
+def _describe_losses(losses: Losses | None) -> str:
+    if losses is None:
+        return ""
+    rows = {
+        "loss, nats a token": losses.loss,
+        "perplexity": losses.perplexity,
+        "bits per byte": losses.bits_per_byte,
+    }
+    known = {name: f"{value:.4f}" for name, value in rows.items() if value is not None}
+    return f"On {_one_line(losses.data)}:\n\n{_table(('measure', 'value'), known.items())}"
+
+
+def _sample(sample: Sample) -> str:
+    """Prompt and continuation in a fence that nothing in them can close."""
+    longest = max((len(run) for run in re.findall("`+", sample.prompt + sample.text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"Prompt: {_code(sample.prompt)}\n\n{fence}text\n{sample.prompt}{sample.text}\n{fence}"
+
+
+def _licence(facts: CardFacts) -> str:
+    if facts.license_name and facts.license_link:
+        return f"[{facts.license_name}]({facts.license_link})"
+    return facts.license or "Not stated."
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text.strip()}" if text.strip() else ""
+
+
+def _table(head: tuple[str, str], rows) -> str:
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines]) if lines else ""
+
+
+def _cell(value: object) -> str:
+    return _one_line(str(value)).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return f"`{_one_line(text).replace('`', chr(39))}`"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
