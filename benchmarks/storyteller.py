@@ -173,8 +173,10 @@ def slurs(options: argparse.Namespace) -> None:
 def samples(options: argparse.Namespace) -> None:
     """Samples in Markdown, as the model card has them."""
     for sample in draw(options.count, options.tokens):
-        words = f"**{sample.prompt or '(no prompt)'}**{sample.text}"
-        print(f"Seed {sample.seed}:\n\n> " + "\n> ".join(words.strip().splitlines()) + "\n")
+        begin, text = sample.prompt, sample.text
+        words = f"**{begin}**{text}" if begin else f"**(no prompt)** {text.lstrip()}"
+        lines = (f"> {line}".rstrip() for line in words.strip().splitlines())
+        print(f"Seed {sample.seed}:\n\n" + "\n".join(lines) + "\n")
 
 
 def speed(options: argparse.Namespace) -> None:
