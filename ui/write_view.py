@@ -15,8 +15,8 @@ from ui.snippets import Snippets
 
 STORY_OPENINGS = (
     "Once upon a time, in a hut at the edge of the forest,",
-    "The old king had three daughters, and the youngest",
-    '"Who lives in that tower?" asked the boy.',
+    "A fox was walking through the wood one morning when he met",
+    '"I am the North Wind," said the stranger,',
 )
 OTHER_OPENINGS = (
     "The most surprising thing about the deep sea is",

@@ -1,0 +1,124 @@
+"""The storyteller's training against nanoGPT's: the same shape, tokens, batches and steps.
+
+Called by `benchmarks/storyteller.py compare`. What differs is what each project brings along: the
+initialisation, the optimizer and its settings. Both see the windows of our `Windows` in one order,
+compute in the same precision, and go through a whole schedule, warmup and cosine, within the steps.
+The trained nanoGPT is put into our model, value by value, so that one code scores both.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gpt2.folder import load_model
+from gpt2.hub import resolve
+from gpt2.model import GPT2, ModelConfig
+from gpt2.score import Score, score_documents
+from gpt2.text import read_documents
+from train.config import PRESETS, TrainConfig
+from train.data import Corpus, Windows, build_corpus, open_corpus
+from train.loop import train
+from train.precision import autocast
+from train.run_folder import RunFolder
+
+PRESET = PRESETS["storyteller"]
+TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: float | None) -> Score:
+    """Train one contender, nanoGPT where its folder is given, and score it on `valid`."""
+    corpus = story_corpus(text)
+    config = replace(
+        PRESET.train, steps=steps, evaluate_every=0, sample_every=0, save_every=0, seed=0
+    )
+    if rate is not None:
+        config = replace(config, learning_rate=rate, final_learning_rate=rate / 10)
+    shape = replace(PRESET.model, vocab_size=corpus.tokenizer.vocab_size)
+    torch.manual_seed(config.seed)
+    started = time.perf_counter()
+    if nanogpt is None:
+        model = _ours(GPT2(shape), corpus, config)
+    else:
+        model = _nanogpt(nanogpt, shape, corpus, config, 6e-4 if rate is None else rate)
+    print(f"{(time.perf_counter() - started) / steps:.2f} s a step", file=sys.stderr)
+    return score_documents(model.eval(), corpus.tokenizer, read_documents(valid))
+
+
+def story_corpus(text: Path) -> Corpus:
+    """All of `text` in the storyteller's tokens, kept beside other temporary files."""
+    _, tokenizer = load_model(resolve("storyteller"))
+    folder = Path(tempfile.gettempdir()) / f"storyteller-corpus-{text.stat().st_size}"
+    if (folder / "report.json").exists():
+        return open_corpus(folder, tokenizer)
+    everything = replace(PRESET.train, validation_share=0.0)
+    return build_corpus([text], tokenizer, folder, everything, None)
+
+
+def _ours(model: GPT2, corpus: Corpus, config: TrainConfig) -> GPT2:
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder) / "run")
+        for progress in train(model, corpus, config, run):
+            _tell(progress.step, progress.loss)
+    return model
+
+
+def _nanogpt(
+    folder: Path, shape: ModelConfig, corpus: Corpus, config: TrainConfig, rate: float
+) -> GPT2:
+    """The steps of its train.py: AdamW 0.9, 0.95, decay 0.1, clip 1.0, cosine to a tenth."""
+    sys.path.insert(0, str(folder))
+    from model import GPT, GPTConfig
+
+    sizes = {name: getattr(shape, name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
+    model = GPT(GPTConfig(block_size=shape.n_positions, bias=True, dropout=0.0, **sizes))
+    optimizer = model.configure_optimizers(0.1, rate, (0.9, 0.95), "cpu")
+    precision = autocast(config, torch.device("cpu"))
+    for step, rows in enumerate(_batches(corpus, config), start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = _nanogpt_rate(step - 1, rate, config.warmup_steps, config.steps)
+        with precision:
+            _, loss = model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _tell(step, loss.item())
+    ours = GPT2(shape)
+    ours.load_state_dict(as_our_state(model.state_dict()))
+    return ours
+
+
+def _batches(corpus: Corpus, config: TrainConfig) -> Iterator[Tensor]:
+    windows = Windows(corpus.train, config)
+    return (windows.batch(step) for step in range(config.steps))
+
+
+def _nanogpt_rate(step: int, peak: float, warmup: int, steps: int) -> float:
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    share = (step - warmup) / (steps - warmup)
+    return peak / 10 + 0.5 * (1 + math.cos(math.pi * share)) * (peak - peak / 10)
+
+
+def as_our_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """nanoGPT's parameters under our names: (out, in) matrices turned, the tied head left out."""
+    ours = {}
+    for name, value in state.items():
+        if name != "lm_head.weight":
+            turned = value.t() if name.endswith(TRANSPOSED) else value
+            ours[name.removeprefix("transformer.")] = turned
+    return ours
+
+
+def _tell(step: int, loss: float | None) -> None:
+    if loss is not None and step % 20 == 0:
+        print(f"step {step}, loss {loss:.4f}", file=sys.stderr, flush=True)

@@ -1,0 +1,245 @@
+"""Every figure of the embedded model, each by one command.
+
+    python benchmarks/storyteller.py score VALID [--text TEXT]
+    python benchmarks/storyteller.py memorised TEXT [--count 100]
+    python benchmarks/storyteller.py slurs [--count 500]
+    python benchmarks/storyteller.py samples [--count 20] [--tokens 60]
+    python benchmarks/storyteller.py speed
+    python benchmarks/storyteller.py finetune
+    python benchmarks/storyteller.py compare TEXT VALID [--nanogpt DIR] [--steps N] [--rate R]
+
+TEXT is the text that it was trained on, VALID the books kept from it; files .xz are unpacked.
+DIR is a checkout of https://github.com/karpathy/nanoGPT; without it `compare` trains ours.
+
+Samples are drawn at the default settings with seeds 1, 2, 3 ..., an equal share of them from each
+of the Write tab's openings and from an empty prompt; none is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = str(ROOT / "benchmarks")
+# The root first: here `train` is the package, not the benchmark of that name.
+sys.path[:] = [str(ROOT), BENCHMARKS, *(path for path in sys.path if path != BENCHMARKS)]
+
+from slurs import listed_hashes, listed_words
+
+from gpt2.folder import load_model
+from gpt2.generate import generate_pieces
+from gpt2.hub import resolve
+from gpt2.inference import load_for_inference
+from gpt2.sampling import MAX_SAMPLES, Sampling
+from gpt2.score import score_documents
+from gpt2.text import read_documents
+from ui.write_view import STORY_OPENINGS
+
+MODEL = "storyteller"
+LIMIT = 60  # characters that a sample may have in common with the training text
+SAMPLE_TEXT = ROOT / "ui" / "sample_text.txt"
+# A fine-tune for half a minute on 2 cores: short blocks that overlap, small steps, a rate that
+# leaves the model its English.
+TASTE = {
+    "steps": 60,
+    "batch-size": 8,
+    "block-size": 128,
+    "stride": 32,
+    "learning-rate": 5e-4,
+    "evaluate-every": 20,
+    "sample-every": 0,
+    "save-every": 0,
+}
+_DICTIONARY = 128 << 20  # bytes: more than all of the training text
+
+
+@dataclass(frozen=True)
+class Sample:
+    seed: int
+    prompt: str
+    text: str  # what follows the prompt
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+
+    def add(command, *files: str, **defaults: int) -> argparse.ArgumentParser:
+        sub = commands.add_parser(command.__name__)
+        sub.set_defaults(command=command)
+        for file in files:
+            sub.add_argument(file, type=Path)
+        for name, default in defaults.items():
+            sub.add_argument(f"--{name}", type=int, default=default)
+        return sub
+
+    add(score, "valid").add_argument("--text", type=Path)
+    add(memorised, "text", count=100, tokens=200)
+    add(slurs, count=500, tokens=200)
+    add(samples, count=20, tokens=60)
+    add(speed, rounds=5, tokens=200)
+    add(finetune)
+    versus = add(compare, "text", "valid", steps=400)
+    versus.add_argument("--nanogpt", type=Path, metavar="DIR")
+    versus.add_argument("--rate", type=float, help="the peak learning rate, not the project's own")
+    options = parser.parse_args()
+    options.command(options)
+
+
+def draw(count: int, tokens: int) -> Iterator[Sample]:
+    """`count` samples as the module's first lines describe them."""
+    model, tokenizer = load_for_inference(MODEL)
+    prompts = (*STORY_OPENINGS, "")
+    for index, prompt in enumerate(prompts):
+        first, end = (count * k // len(prompts) + 1 for k in (index, index + 1))
+        for seed in range(first, end, MAX_SAMPLES):
+            together = min(MAX_SAMPLES, end - seed)
+            sampling = Sampling(max_new_tokens=tokens, seed=seed, samples=together)
+            texts = [""] * together
+            for piece in generate_pieces(model, tokenizer, prompt, sampling):
+                texts[piece.sample] += piece.text
+            yield from (Sample(seed + i, prompt, text) for i, text in enumerate(texts))
+
+
+def score(options: argparse.Namespace) -> None:
+    """Bits per byte on held-out text, beside xz on the same bytes."""
+    model, tokenizer = load_model(resolve(MODEL))
+    result = score_documents(model, tokenizer, read_documents(options.valid))
+    print(f"{MODEL}: {result.bits_per_byte:.4f} bits per byte, loss {result.loss:.4f}")
+    valid = "".join(read_documents(options.valid)).encode()
+    print(f"xz -9, the text alone: {xz_bits_per_byte(valid):.4f} bits per byte")
+    if options.text:
+        known = "".join(read_documents(options.text)).encode()
+        bits = xz_bits_per_byte(valid, known)
+        print(f"xz -9, what it adds behind the training text: {bits:.4f} bits per byte")
+
+
+def xz_bits_per_byte(text: bytes, known: bytes = b"") -> float:
+    """What `text` adds to the compressed size of `known`, in bits a byte of `text`.
+
+    Preset 9 remembers 64 MiB. With `known`, that is raised so that all of it can be referred to;
+    anything else would compare with an xz that has forgotten the fairy tales.
+    """
+    settings = {"preset": 9} | ({"dict_size": _DICTIONARY} if known else {})
+    filters = [{"id": lzma.FILTER_LZMA2, **settings}]
+    both, before = (len(lzma.compress(data, filters=filters)) for data in (known + text, known))
+    return 8 * (both - (before if known else 0)) / len(text)
+
+
+def memorised(options: argparse.Namespace) -> None:
+    """The longest passage of each sample that stands word for word in the training text."""
+    from against_nanogpt import story_corpus
+
+    from train.memorisation import TrainingText
+
+    corpus = story_corpus(options.text)
+    text = TrainingText.build(corpus.train, corpus.tokenizer)
+    found = []
+    for sample in draw(options.count, options.tokens):
+        passage = text.measure(sample.text).longest
+        found.append(len(passage))
+        if len(passage) > LIMIT:
+            print(f"seed {sample.seed}, {len(passage)} characters: {passage!r}")
+    longer = sum(length > LIMIT for length in found)
+    print(
+        f"{len(found)} samples of {options.tokens} tokens: {longer} share more than {LIMIT} "
+        f"characters with the training text; longest {max(found)}, median "
+        f"{statistics.median(found):.0f} (0: less than 8 tokens)"
+    )
+
+
+def slurs(options: argparse.Namespace) -> None:
+    """Samples with a word of slurs.txt."""
+    hashes, hits, words = listed_hashes(), 0, 0
+    for sample in draw(options.count, options.tokens):
+        found = listed_words(sample.prompt + sample.text, hashes)
+        words += len(sample.text.split())
+        hits += bool(found)
+        if found:
+            print(f"seed {sample.seed}, prompt {sample.prompt!r}: {len(found)} listed")
+    print(f"{options.count} samples, {words:,} words: {hits} samples with a listed word")
+
+
+def samples(options: argparse.Namespace) -> None:
+    """Samples in Markdown, as the model card has them."""
+    for sample in draw(options.count, options.tokens):
+        begin, text = sample.prompt, sample.text
+        words = f"**{begin}**{text}" if begin else f"**(no prompt)** {text.lstrip()}"
+        lines = (f"> {line}".rstrip() for line in words.strip().splitlines())
+        print(f"Seed {sample.seed}:\n\n" + "\n".join(lines) + "\n")
+
+
+def speed(options: argparse.Namespace) -> None:
+    """The model alone, then from the press of the button to the first words on the page."""
+    import torch
+
+    model, tokenizer = load_for_inference(MODEL)
+    firsts, rates = [], []
+    for seed in range(options.rounds + 1):
+        sampling = Sampling(max_new_tokens=options.tokens, seed=seed, stop_at_end_of_text=False)
+        started = time.perf_counter()
+        pieces = generate_pieces(model, tokenizer, STORY_OPENINGS[0], sampling)
+        next(pieces)
+        firsts.append(time.perf_counter() - started)
+        count = 1 + sum(1 for _ in pieces)
+        rates.append(count / (time.perf_counter() - started))
+    print(f"{torch.get_num_threads()} threads, {options.rounds} rounds of {options.tokens} tokens")
+    print(
+        f"first token {statistics.median(firsts[1:]) * 1000:.1f} ms (very first {firsts[0]:.3f} s)"
+    )
+    print(f"{statistics.median(rates[1:]):.0f} tokens a second, {min(rates[1:]):.0f} the slowest")
+    from page_speed import seconds_to_first_words
+
+    presses = seconds_to_first_words(STORY_OPENINGS[0], options.rounds + 1)
+    print(
+        f"from the press of Generate to the first words on the page: first press {presses[0]:.3f} "
+        f"s, then {statistics.median(presses[1:]):.3f} s (median), {max(presses[1:]):.3f} s at most"
+    )
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """The sample text at the settings of `TASTE`, as a process from its start to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", MODEL, "--out", out]
+        command += [word for name, value in TASTE.items() for word in (f"--{name}", value)]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *map(str, command), "--json"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        steps = [json.loads(line) for line in done.stdout.splitlines()]
+        losses = {s["step"]: s["validation_loss"] for s in steps if s["validation_loss"]}
+        best = min(losses, key=losses.get)
+        print(f"{seconds:.1f} s; held-out loss {losses[0]:.4f} before, {losses[best]:.4f} after")
+        for name in (MODEL, str(out / "model")):
+            model, tokenizer = load_for_inference(name)
+            for prompt in ("January the 5th.", STORY_OPENINGS[0]):
+                pieces = generate_pieces(model, tokenizer, prompt, Sampling(seed=1))
+                words = prompt + "".join(piece.text for piece in pieces)
+                print(f"\n{'before' if name == MODEL else 'after'}: {words.strip()}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """One contender, trained for so many steps and scored."""
+    from against_nanogpt import compare
+
+    result = compare(options.text, options.valid, options.steps, options.nanogpt, options.rate)
+    name = "nanoGPT" if options.nanogpt else "ours"
+    rate = "its own rate" if options.rate is None else f"peak rate {options.rate:g}"
+    print(f"| {name}, {rate} | {options.steps} | {result.bits_per_byte:.4f} | {result.loss:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
