@@ -215,10 +215,8 @@ def _ours(options: argparse.Namespace, **changes: object) -> Callable[[], None]:
     from train.distributed import World
     from train.loop import Trainer
     from train.lora import add_lora
-    from train.memory import keep_freed_memory
     from train.run_folder import RunFolder
 
-    keep_freed_memory()  # as `python -m train run` does
     config = TrainConfig(
         batch_size=options.batch,
         micro_batch_size=options.batch,

@@ -86,13 +86,11 @@ def _add_evaluate(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from train.distributed import join
     from train.loop import TrainingFailed, train
-    from train.memory import keep_freed_memory
     from train.prepare import Request, existing_job, new_job
     from train.run_folder import DiskFull
     from train.show import show
     from train.tracking import track
 
-    keep_freed_memory()
     names = [option.name for option in fields(TrainConfig)]
     given = ((name, getattr(options, name)) for name in names)
     changes = tuple((name, value) for name, value in given if value is not None)
