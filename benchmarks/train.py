@@ -6,9 +6,9 @@
 DIR is a checkout of https://github.com/karpathy/nanoGPT, which is copied aside and not changed.
 
 `characters` runs nanoGPT's CPU configuration for tiny Shakespeare from start to end, as processes:
-the same model, text and batch, once with its iterations and learning rates and once as the preset
-`shakespeare-char-cpu` has them. nanoGPT estimates its validation loss from 20 random batches; ours
-is over the whole split.
+the same model, text, batch and iterations, with the learning rates of our preset, and once with
+fewer iterations. nanoGPT estimates its validation loss from 20 random batches; ours is over the
+whole split.
 
 `step` times optimizer steps of a GPT-2 on random tokens, bf16 autocast or --precision float32,
 everything from the batch to the update. Each contender lives in its own process, so that its peak
@@ -45,7 +45,10 @@ NANOGPT_CPU = (
     "--log_interval=100 --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 "
     "--max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
 )
-NANOGPT_RATES = ("--steps", "2000", "--learning-rate", "0.001", "--final-learning-rate", "0.0001")
+OURS = {
+    "ours, the preset": (),
+    "ours, 1,200 iterations": ("--steps", "1200"),
+}
 CONTENDERS = ("ours", "ours, LoRA", "nanoGPT", "nanoGPT, compiled", "transformers")
 
 
@@ -82,18 +85,16 @@ def machine() -> str:
 
 def characters(options: argparse.Namespace) -> None:
     print(machine())
-    names = ("nanoGPT", "ours, nanoGPT's iterations and rates", "ours, the preset")
-    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    rows: dict[str, list[tuple[float, float]]] = {"nanoGPT": [], **{name: [] for name in OURS}}
     with tempfile.TemporaryDirectory() as folder:
         nanogpt = Path(folder) / "nanogpt"
         shutil.copytree(options.nanogpt, nanogpt, ignore=shutil.ignore_patterns(".git"))
         _prepare_nanogpt(nanogpt, options.text)
         for number in range(options.rounds):
-            out = Path(folder) / f"run-{number}"
-            theirs, same, preset = names
-            rows[theirs].append(_run_nanogpt(nanogpt))
-            rows[same].append(_run_ours(options, out / "same", *NANOGPT_RATES))
-            rows[preset].append(_run_ours(options, out / "preset"))
+            rows["nanoGPT"].append(_run_nanogpt(nanogpt))
+            for name, flags in OURS.items():
+                out = Path(folder) / f"{number}, {name}"
+                rows[name].append(_run_ours(options, out, *flags))
             print(number, {name: runs[-1] for name, runs in rows.items()}, flush=True)
     print("| | seconds | / nanoGPT | validation loss |\n|---|---|---|---|")
     for name, runs in rows.items():
