@@ -39,7 +39,7 @@ def read_pieces(path: str | Path, column: str | None = None) -> Iterator[tuple[s
     """
     path = Path(path)
     encoding = find_encoding(path)
-    kind = path.with_suffix("").suffix if path.suffix == ".xz" else path.suffix
+    kind = _unpacked(path).suffix.lower()
     try:
         with io.TextIOWrapper(
             _open(path), encoding, newline="" if kind == ".csv" else None
@@ -76,8 +76,12 @@ def find_encoding(path: Path) -> str:
     return "utf-8"
 
 
+def _unpacked(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == ".xz" else path
+
+
 def _open(path: Path) -> BinaryIO:
-    return lzma.open(path) if path.suffix == ".xz" else open(path, "rb")
+    return lzma.open(path) if _unpacked(path) != path else open(path, "rb")
 
 
 def _text_pieces(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ import tiktoken
 from gpt2.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
+_LONGEST_BLANK = 100_000  # characters
+_BLANKS = re.compile(r"\s{100,}")
 GPT2_VOCABULARY = Path(__file__).parent / "vocabulary"  # OpenAI's published merge table
 
 # How GPT-2 cuts text into words before merging. The possessive `++` gives the released pattern's
@@ -114,7 +117,7 @@ class BytePairTokenizer:
 
     def encode(self, text: str) -> list[int]:
         _refuse_surrogates(text)
-        ids = self._encoding.encode_ordinary(text)
+        ids = [i for part in _bearable(text) for i in self._encoding.encode_ordinary(part)]
         return ids if self._rank_to_id is None else [self._rank_to_id[rank] for rank in ids]
 
     def decode(self, ids: list[int]) -> str:
@@ -278,6 +281,17 @@ def _refuse_dead_merges(merges: list[tuple[str, str]]) -> None:
                 limit, right = min(limit, right_rank + 1), halves[right][1]
             if ranks.get((left, right), limit) < limit:
                 raise UserError(f"merge {line} can never happen: {left!r} and {right!r} join first")
+
+
+def _bearable(text: str) -> Iterator[str]:
+    """`text`, with very long runs of white space in parts: tiktoken's matcher dies of a million."""
+    start = 0
+    if len(text) > _LONGEST_BLANK:
+        for run in _BLANKS.finditer(text):
+            for cut in range(run.start() + _LONGEST_BLANK, run.end(), _LONGEST_BLANK):
+                yield text[start:cut]
+                start = cut
+    yield text[start:]
 
 
 def _refuse_surrogates(text: str) -> None:

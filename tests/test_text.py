@@ -52,7 +52,7 @@ def test_tables_are_read_by_their_named_column(tmp_path):
     rows = [{"id": "1", "text": "first\nwith a line"}, {"id": "2", "text": "second, with a comma"}]
     table = tmp_path / "a.csv"
     table.write_text('id,text\n1,"first\nwith a line"\n2,"second, with a comma"\n')
-    lines = tmp_path / "a.jsonl.xz"
+    lines = tmp_path / "a.JSONL.XZ"  # whatever the case
     lines.write_bytes(lzma.compress("\n".join(map(json.dumps, rows)).encode()))
     for path in (table, lines):
         assert list(read_documents(path, "text")) == [row["text"] for row in rows]

@@ -462,3 +462,11 @@ def test_saving_over_another_tokenizer_leaves_only_the_new_one(ours, tmp_path):
     letters.save(tmp_path)
     assert load_tokenizer(tmp_path).vocab_size == 2
     assert [path.name for path in Path(tmp_path).iterdir()] == ["characters.json"]
+
+
+@pytest.mark.parametrize("blank", [" ", " \n", "\u3000"])
+def test_a_million_blanks_do_not_end_the_process(blank):
+    """tiktoken panicked, with a BaseException that no handler of errors catches."""
+    tokenizer = gpt2_tokenizer()
+    text = "before" + blank * (1_000_000 // len(blank)) + "after"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
