@@ -62,7 +62,7 @@ class Runs:
         raise NotImplementedError
 
     def model_folder(self, run_id: object, step: object = None) -> Path:
-        """An ordinary model folder of the result, or of the checkpoint at `step`, made on demand."""
+        """A model folder of the result, or of the checkpoint at `step`, made on demand."""
         raise NotImplementedError
 
     def base_folder(self, run_id: object) -> Path:
