@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 from typing import Any
 
+from train import control
 from train.memorisation import Memorisation
-from train.run_folder import Progress
+from train.run_folder import Progress, RunFolder
+
+MOST_POINTS = 400
+_PACE_STEPS = 30
 
 # Derived from the worker's lock, heartbeat and files, never from what somebody pressed.
 STATES = (
@@ -80,3 +91,146 @@ class RunStatus:
     @property
     def is_active(self) -> bool:
         return self.state in ACTIVE
+
+
+class StatusReader:
+    """Reads a run's folder, again and again: of its logs only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self._run = RunFolder(path)
+        self._path = path
+        self._progress = _Log(path / "progress.jsonl")
+        self._samples = _Log(path / "samples.jsonl")
+        self._guard = threading.Lock()
+
+    def read(self, run_id: str, state: str) -> RunStatus:
+        """The status, in the given state; what the queue knows is left out."""
+        with self._guard:
+            progress = [Progress(**line) for line in self._progress.lines()]
+            samples = tuple(Sample(**line) for line in self._samples.lines())
+        order, described = control.read(self._path, control.ORDER), self._run.description()
+        record = control.read(self._path, "state.json")
+        report = control.read(self._path / "tokens", "report.json")
+        measured = [p for p in progress if p.validation_loss is not None]
+        best = min(measured, key=lambda p: p.validation_loss) if measured else None
+        steps = described["train"]["steps"]
+        step = progress[-1].step if progress else record.get("step", 0)
+        pace = self._pace(progress, described["train"]) if state in RUNNING else None
+        left = (steps - step) * pace * order.get("overhead", 1.0) if pace else None
+        heartbeat = control.read(self._path, control.HEARTBEAT)
+        remembered = control.read(self._path, control.MEMORISATION)
+        return RunStatus(
+            id=run_id,
+            state=state,
+            model=order.get("model", ""),
+            preset=order.get("preset", ""),
+            step=step,
+            steps=steps,
+            seconds_per_step=pace,
+            seconds_left=left,
+            progress=thin(progress),
+            samples=samples,
+            checkpoints=self._checkpoints(measured, best),
+            base_loss=measured[0].validation_loss if measured and not measured[0].step else None,
+            best_loss=best.validation_loss if best else None,
+            best_step=best.step if best else None,
+            validation_tokens=min(
+                order.get("validation_tokens", 0), report.get("validation_tokens", 0)
+            ),
+            train_tokens=report.get("train_tokens", 0),
+            message=_message(state, record),
+            notes=tuple(described["notes"]) + tuple(order.get("notes", ())),
+            config=described["train"],
+            encoding=order.get("encoding"),
+            memorisation=Memorisation(**remembered) if remembered else None,
+            result_ready=state in ENDED and (self._run.model / "model.safetensors").exists(),
+            created=order.get("created", 0.0),
+            heartbeat_age=time.time() - heartbeat["time"]
+            if state in RUNNING and heartbeat
+            else None,
+            log_tail=control.log_tail(self._path) if state in ("failed", "interrupted") else None,
+        )
+
+    def _pace(self, progress: list[Progress], config: dict[str, Any]) -> float | None:
+        """Seconds a step: the median of the last, of this stretch, without its first."""
+        since = control.read(self._path, control.HEARTBEAT).get("since")
+        speeds = [
+            p.tokens_per_second
+            for p in progress[-_PACE_STEPS:]
+            if p.tokens_per_second and since is not None and p.step > since
+        ]
+        return config["batch_size"] * config["block_size"] / median(speeds) if speeds else None
+
+    def _checkpoints(
+        self, measured: list[Progress], best: Progress | None
+    ) -> tuple[CheckpointInfo, ...]:
+        losses = {p.step: p.validation_loss for p in measured}
+        found = []
+        for step in self._run.steps():
+            try:
+                folder = self._path / "checkpoints" / f"step-{step}"
+                size = sum(path.stat().st_size for path in folder.iterdir())
+            except OSError:  # pruned in this moment
+                continue
+            is_best = best is not None and step == best.step
+            found.append(CheckpointInfo(step, losses.get(step), size, is_best))
+        return tuple(found)
+
+
+class _Log:
+    """The lines of a JSON log that one process appends to, and sometimes replaces as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file, self._offset = -1, 0
+        self._found: list[dict[str, Any]] = []
+
+    def lines(self) -> list[dict[str, Any]]:
+        try:
+            with open(self._path, "rb") as file:
+                number = os.fstat(file.fileno()).st_ino
+                if number != self._file:
+                    self._file, self._offset, self._found = number, 0, []
+                file.seek(self._offset)
+                new = file.read()
+        except OSError:
+            return []
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            with suppress(ValueError):
+                self._found.append(json.loads(line))
+        return self._found
+
+
+def thin(progress: list[Progress]) -> tuple[Progress, ...]:
+    """At most MOST_POINTS of them over the whole run: the first, the last, the best, what was said,
+    and as many validations as steps."""
+    if len(progress) <= MOST_POINTS:
+        return tuple(progress)
+    measured = [i for i, p in enumerate(progress) if p.validation_loss is not None]
+    told = [i for i, p in enumerate(progress) if p.message][-20:]
+    kept = {0, len(progress) - 1, *told}
+    if measured:
+        kept.add(min(measured, key=lambda i: progress[i].validation_loss))
+    kept |= set(_evenly(measured, MOST_POINTS // 2 - 30))
+    kept |= set(_evenly(list(range(len(progress))), MOST_POINTS - len(kept)))
+    return tuple(progress[i] for i in sorted(kept))
+
+
+def _evenly(items: list[int], most: int) -> list[int]:
+    if len(items) <= most:
+        return items
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
+
+
+def _message(state: str, record: dict[str, Any]) -> str | None:
+    if state != "interrupted":
+        return record.get("cause") if state in ENDED else None
+    if record.get("cause"):  # between two slices
+        return record["cause"]
+    return (
+        f"Its process ended without a word around step {record.get('step', 0)}: the server "
+        "restarted, or ran out of memory. Everything up to the last checkpoint is kept. Resume "
+        "goes on from there."
+    )
