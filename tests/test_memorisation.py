@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
-from train.memorisation import GRAM, TrainingText
+from train.config import TrainConfig
+from train.data import build_corpus
+from train.memorisation import GRAM, TrainingText, open_training_text
 
 ALPHABET = CharacterTokenizer(list("abc é"))
 
@@ -108,10 +110,14 @@ def test_characters_of_several_tokens_stay_whole_in_spans():
 
 def test_the_index_is_found_again_on_disk(tmp_path):
     text = text_of(random.Random(1), 5000, "abc é")
-    tokens = np.array(ALPHABET.encode(text), np.uint16)
-    built = TrainingText.build(tokens, ALPHABET)
-    built.save(tmp_path)
-    opened = TrainingText.open(tmp_path, tokens, ALPHABET)
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    folder = tmp_path / "tokens"
+    config = TrainConfig(validation_share=0.0)
+    corpus = build_corpus([tmp_path / "text.txt"], ALPHABET, folder, config, None)
+    ALPHABET.save(folder)
+    assert open_training_text(folder) is None
+    built = TrainingText.build(corpus.train, ALPHABET)
+    built.save(folder)
     sample = text[100:180] + "abcabc" + text[3000:3100]
-    assert opened.measure(sample) == built.measure(sample)
-    assert opened.measure(sample).longest_characters >= 100
+    assert open_training_text(folder).measure(sample) == built.measure(sample)
+    assert built.measure(sample).longest_characters >= 100

@@ -34,7 +34,7 @@ _LOCK_SECONDS = 5.0  # a reader holds the lock for moments only
 
 
 def holder(path: Path) -> int | None:
-    """The pid of the process that holds the run at `path` now."""
+    """The pid of the process that holds the run at `path`, 0 before it is known; None if none."""
     try:
         with open(path / LOCK) as file:
             try:

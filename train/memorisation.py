@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer import Tokenizer, load_tokenizer, replacing
+from train.data import open_corpus
 
 GRAM = 8  # tokens
 _FILE = "grams.npy"
@@ -57,15 +58,10 @@ class TrainingText:
             hashes += tokens[k : k + starts].astype(np.uint64) * factor
         return cls(tokens, np.argsort(_mix(hashes), kind="stable").astype(np.uint32), tokenizer)
 
-    @classmethod
-    def open(cls, folder: Path, tokens: np.ndarray, tokenizer: Tokenizer) -> TrainingText:
-        """The index that `save` left in `folder`, memory-mapped."""
-        path = folder / _FILE
-        order = np.load(path, mmap_mode="r") if len(tokens) >= GRAM else np.zeros(0, np.uint32)
-        return cls(tokens, order, tokenizer)
-
     def save(self, folder: Path) -> None:
-        np.save(folder / _FILE, self._order)
+        """Write the index beside the tokens, whole or not at all."""
+        with replacing(folder / _FILE) as aside, open(aside, "wb") as file:
+            np.save(file, self._order)
 
     def measure(self, *samples: str) -> Memorisation:
         """The samples taken together."""
@@ -166,6 +162,17 @@ class TrainingText:
     def _decode(self, ids: list[int] | np.ndarray) -> str:
         raw = self._tokenizer.decode_bytes([int(index) for index in ids])
         return raw.decode("utf-8", errors="replace")
+
+
+def open_training_text(folder: Path) -> TrainingText | None:
+    """The training text of the run with its tokens in `folder`, memory-mapped; None before `save`."""
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    corpus = open_corpus(folder, load_tokenizer(folder))
+    few = len(corpus.train) < GRAM  # an empty array cannot be mapped
+    order = np.zeros(0, np.uint32) if few else np.load(path, mmap_mode="r")
+    return TrainingText(corpus.train, order, corpus.tokenizer)
 
 
 def _mix(hashes: np.ndarray) -> np.ndarray:

@@ -79,10 +79,15 @@ class RunOrder:
     preset: str = "taste"  # one of PRESET_NAMES
     column: str | None = None  # the text column of .csv and .jsonl
     changes: tuple[tuple[str, Any], ...] = ()  # of `ADVANCED`: what the visitor set themselves
+    name: str = ""  # what people call the model; `model` itself where it is left out
 
     def __post_init__(self) -> None:
         if type(self.model) is not str or not self.model or len(self.model) > 1000:
             raise UserError(f"model must be the name of a model, not {show(self.model)}.")
+        if type(self.name) is not str or len(self.name) > 200:
+            raise UserError(
+                f"name must be a text of at most 200 characters, not {show(self.name)}."
+            )
         if (self.text is None) == (self.file is None):
             raise UserError("Give a text: paste one, or upload one file.")
         if self.text is not None and type(self.text) is not str:

@@ -108,9 +108,13 @@ def write_run(request: Request) -> None:
 def _further(base: Path, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
     """A model that exists, at the rate that suits its size unless the user chose one."""
     shape = read_config(base)
+    return load_tokenizer(base), shape, replace(finetune_config(shape), **dict(request.changes))
+
+
+def finetune_config(shape: ModelConfig) -> TrainConfig:
+    """How a trained model of this shape is trained further, unless the user says otherwise."""
     rate = finetune_learning_rate(empty_model(shape).parameter_count())
-    suited = replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
-    return load_tokenizer(base), shape, replace(suited, **dict(request.changes))
+    return replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
 
 
 def _from_scratch(preset: Preset, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:

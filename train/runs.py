@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from train.order import Limits, RunOrder
-from train.status import RunStatus
+from gpt2.errors import UserError
+from train import control
+from train.exports import export_checkpoint, zip_folder
+from train.intake import take_in
+from train.memorisation import TrainingText, open_training_text
+from train.order import Limits, RunOrder, show
+from train.queue import Entry, Queue
+from train.run_folder import RunFolder
+from train.status import ENDED, RunStatus, StatusReader
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_DOWNLOADS = ".downloads"
+_ASIDE = ".new-"
+_TICK_SECONDS = 0.3
+_SWEEP_SECONDS = 60.0
+_SEEN_SECONDS = 60.0  # how exactly the last look is noted
+_MOST_STEPS = 200_000
+_MOST_SAMPLE = 20_000  # characters
 
 
 def new_owner() -> str:
     """A random id of 128 bits, for a visitor's browser to keep."""
-    import secrets
-
     return secrets.token_hex(16)
 
 
@@ -23,60 +51,355 @@ class Runs:
     Every method raises `UserError` for what is not a known id or cannot be done now.
     """
 
-    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         """`UserError` when another server uses `folder`."""
-        raise NotImplementedError
+        self.folder, self.limits = Path(folder).absolute(), limits
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._own = _own(self.folder)
+        for leftover in self.folder.glob(f"{_ASIDE}*"):
+            _remove(leftover)
+        self._queue = Queue(limits)
+        self._guard = self._queue.guard
+        self._coming: list[str] = []  # owners of the runs that are being tokenised
+        self._readers: dict[str, StatusReader] = {}
+        self._texts: OrderedDict[str, TrainingText] = OrderedDict()
+        for path in self.folder.iterdir():
+            order = control.read(path, control.ORDER) if _ID.fullmatch(path.name) else {}
+            if order:
+                self._queue.add(Entry(path.name, path, order["owner"]))
+        self._closed = threading.Event()
+        self._swept = 0.0
+        self._thread = threading.Thread(target=self._watch, name="runs", daemon=True)
+        self._thread.start()
 
     def create(self, order: RunOrder, owner: object) -> str:
         """Tokenise the order's text, delete the upload, queue the run; returns its id. Takes as
         long as tokenising: seconds for 20 MB."""
-        raise NotImplementedError
+        digest = _digest(owner)
+        if digest is None:
+            raise UserError("Your browser's id is not valid. Reload the page to get a new one.")
+        if not isinstance(order, RunOrder):
+            raise UserError("A run needs an order.")
+        with self._guard:
+            self._refuse_more(digest)
+            self._coming.append(digest)
+        run_id = secrets.token_hex(16)
+        try:
+            aside = self.folder / f"{_ASIDE}{run_id}"
+            final = self.folder / run_id
+            take_in(order, aside, final, digest, self.limits, self._refuse_disk)
+            with self._guard:
+                aside.rename(final)
+                entry = Entry(run_id, final, digest)
+                self._queue.entries[run_id] = entry
+                self._touch(entry)
+                self._queue.enqueue(entry)
+                self._queue.tick()
+        finally:
+            with self._guard:
+                self._coming.remove(digest)
+        return run_id
 
     def status(self, run_id: object) -> RunStatus:
         """The run now. Cheap: it may be asked for every second."""
-        raise NotImplementedError
+        entry = self._find(run_id)
+        self._touch(entry)
+        with self._guard:
+            state, place = self._state(entry), None
+            if state == "queued":
+                place = 1 + [e.id for e in self._queue.waiting()].index(entry.id)
+            reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
+        try:
+            status = reader.read(entry.id, state)
+        except (UserError, OSError):
+            self._find(run_id)  # discarded in this moment: say so
+            raise
+        wait = self._wait(place) if place else None
+        expires = time.time() + self.limits.expire_seconds
+        return replace(status, place=place, wait_seconds=wait, expires=expires)
 
     def runs_of(self, owner: object) -> tuple[str, ...]:
         """The ids of a visitor's runs, newest first; none for anything unknown."""
-        raise NotImplementedError
+        return tuple(entry.id for entry in self._entries_of(owner))
 
     def stop(self, run_id: object, keep: object = "best") -> None:
         """Ask a run to end; its model is then its "best" or "latest" state. Returns at once: the
-        state becomes "stopped" when the worker has saved. A queued run leaves the queue."""
-        raise NotImplementedError
+        state becomes "stopped" when the worker has saved. A queued run leaves the queue; an
+        interrupted one takes a turn to make its model."""
+        if type(keep) is not str or keep not in control.KEEPS:
+            raise UserError(f"keep must be one of {', '.join(control.KEEPS)}, not {show(keep)}.")
+        entry = self._find(run_id)
+        with self._guard:
+            run, state = RunFolder(entry.path), self._state(entry)
+            if state in ENDED and state != "interrupted":
+                raise UserError("This run has ended already.")
+            if state == "queued":
+                self._queue.withdraw(entry)
+                message = "You took it out of the queue. Resume puts it back."
+                run.set_state("stopped", run.state()["step"], message)
+                return
+            control.write(entry.path, control.STOP, keep=keep)
+            if state == "interrupted":
+                self._queue.enqueue(entry)
 
     def resume(self, run_id: object) -> None:
         """Queue a stopped, failed or interrupted run again; it goes on exactly where it was."""
-        raise NotImplementedError
+        entry = self._find(run_id)
+        with self._guard:
+            state = self._require_ended(entry)
+            if state == "done":
+                raise UserError("This run is done. Continue it for more steps instead.")
+            self._go_on(entry)
 
     def extend(self, run_id: object, steps: object) -> None:
         """Queue an ended run for `steps` more steps."""
-        raise NotImplementedError
+        whole = type(steps) is int or (type(steps) is float and steps.is_integer())
+        if not whole or not 1 <= steps <= _MOST_STEPS:
+            raise UserError(f"steps must be from 1 to {_MOST_STEPS:,}, not {show(steps)}.")
+        entry = self._find(run_id)
+        with self._guard:
+            self._require_ended(entry)
+            run = RunFolder(entry.path)
+            total = max([0, *run.steps()]) + int(steps)
+            if total > _MOST_STEPS:
+                raise UserError(f"A run may have {_MOST_STEPS:,} steps in all.")
+            self._refuse_more(entry.owner)
+            described = run.description()
+            # Who asks for more steps wants them, also where patience had ended the run.
+            described["train"] |= {"steps": total, "patience": 0}
+            run.describe(described)
+            self._go_on(entry)
 
     def discard(self, run_id: object) -> None:
         """Stop the run and delete all of it."""
-        raise NotImplementedError
+        self._delete(self._find(run_id))
 
     def delete_owner(self, owner: object) -> int:
         """Discard all runs of a visitor; returns how many."""
-        raise NotImplementedError
+        entries = self._entries_of(owner)
+        for entry in entries:
+            self._delete(entry)
+        return len(entries)
 
     def model_folder(self, run_id: object, step: object = None) -> Path:
         """A model folder of the result, or of the checkpoint at `step`, made on demand."""
-        raise NotImplementedError
+        entry = self._find(run_id)
+        run = RunFolder(entry.path)
+        if step is None:
+            with self._guard:
+                state = self._state(entry)
+            if state not in ENDED or not (run.model / "model.safetensors").exists():
+                raise UserError(
+                    "This run has no result yet. Choose one of its checkpoints, or stop it first."
+                )
+            return run.model
+        if type(step) is float and step.is_integer():
+            step = int(step)
+        if type(step) is not int:
+            raise UserError(f"step must be the step of a checkpoint, not {show(step)}.")
+        self._refuse_disk(_size(run.path / "checkpoints" / f"step-{step}"))
+        return export_checkpoint(run, step)
 
     def base_folder(self, run_id: object) -> Path:
         """The model folder that the run began from."""
-        raise NotImplementedError
+        base = Path(RunFolder(self._find(run_id).path).description()["base"])
+        if not (base / "config.json").is_file():
+            raise UserError("The model that this run began from is not on this machine any more.")
+        return base
 
     def zip_model(self, run_id: object, step: object = None) -> Path:
         """A zip of that folder in a random directory of its own; swept after an hour."""
-        raise NotImplementedError
+        entry = self._find(run_id)
+        folder = self.model_folder(entry.id, step)
+        self._refuse_disk(_size(folder))
+        model = control.read(entry.path, control.ORDER).get("model", "")
+        name = f"{model or 'gpt2'}-tuned{'' if step is None else f'-step-{step}'}"
+        return zip_folder(folder, self.folder / _DOWNLOADS, name)
 
     def memorised_spans(self, run_id: object, sample: object) -> list[tuple[str, bool]]:
         """A text in pieces: (text, whether it stands word for word in the run's training text)."""
-        raise NotImplementedError
+        entry = self._find(run_id)
+        if type(sample) is not str or len(sample) > _MOST_SAMPLE:
+            raise UserError(f"A sample is a text of at most {_MOST_SAMPLE:,} characters.")
+        with self._guard:
+            text = self._texts.pop(entry.id, None)
+        text = text or open_training_text(entry.path / "tokens")
+        if text is None:
+            return [(sample, False)]  # its index is made when it first trains
+        with self._guard:
+            self._texts[entry.id] = text
+            while len(self._texts) > 8:
+                self._texts.popitem(last=False)
+        return text.spans(sample)
 
     def close(self) -> None:
         """Stop watching. Workers go on; a later `Runs` finds them."""
-        raise NotImplementedError
+        self._closed.set()
+        self._thread.join()
+        self._own.close()
+
+    def _find(self, run_id: object) -> Entry:
+        """Compared in constant time with every id; nothing becomes a path before it is known."""
+        found = None
+        if type(run_id) is str and _ID.fullmatch(run_id):
+            with self._guard:
+                for known, entry in self._queue.entries.items():
+                    if hmac.compare_digest(known, run_id):
+                        found = entry
+        return found or _unknown()
+
+    def _entries_of(self, owner: object) -> list[Entry]:
+        digest = _digest(owner)
+        with self._guard:
+            entries = list(self._queue.entries.values())
+        own = [e for e in entries if digest and hmac.compare_digest(e.owner, digest)]
+        return sorted(own, key=lambda e: -control.read(e.path, control.ORDER).get("created", 0))
+
+    def _state(self, entry: Entry) -> str:
+        if entry.process is not None or control.holder(entry.path) is not None:
+            if entry.is_running:
+                phase = control.read(entry.path, control.HEARTBEAT).get("phase", "preparing")
+                # Until the process holds the run, the heartbeat is that of the process before it.
+                return phase if control.holder(entry.path) is not None else "preparing"
+            self._queue.tick()
+        if entry.ticket is not None:
+            return "queued"
+        recorded = control.read(entry.path, "state.json").get("state")
+        return recorded if recorded in ("done", "stopped", "failed") else "interrupted"
+
+    def _require_ended(self, entry: Entry) -> str:
+        state = self._state(entry)
+        if state not in ENDED:
+            raise UserError(f"This run is {state} already.")
+        return state
+
+    def _go_on(self, entry: Entry) -> None:
+        self._refuse_more(entry.owner)
+        control.remove(entry.path, control.STOP)
+        self._queue.enqueue(entry)
+        self._queue.tick()
+
+    def _refuse_more(self, owner: str) -> None:
+        self._queue.refuse_more(owner, self._coming)
+
+    def _refuse_disk(self, needed: int) -> None:
+        """`UserError` when `needed` more bytes would leave too little room."""
+        with self._guard:
+            used = sum(self._claimed(entry) for entry in self._queue.entries.values())
+        used += _size(self.folder / _DOWNLOADS)
+        free = shutil.disk_usage(self.folder).free
+        if used + needed > self.limits.disk_bytes or free - needed < self.limits.free_disk_bytes:
+            raise UserError(
+                f"The server has no room for {needed / 1e6:,.0f} MB more. Discard runs that you no "
+                "longer need, or try again later: old ones are deleted in time."
+            )
+
+    def _claimed(self, entry: Entry) -> int:
+        """What a run has on disk, or will have at its largest while it has not ended."""
+        used = _size(entry.path)
+        if entry.ticket is None and not self._queue.is_running(entry):
+            return used
+        return max(used, control.read(entry.path, control.ORDER).get("disk_bytes", 0))
+
+    def _wait(self, place: int) -> float:
+        """An estimate: what runs and what stands before, over what runs at a time."""
+        with self._guard:
+            running, before = self._queue.running(), self._queue.waiting()[: place - 1]
+        seconds = 0.0
+        for entry in (*running, *before):
+            planned = control.read(entry.path, control.ORDER).get("seconds", 0.0)
+            with suppress(UserError, OSError, KeyError):
+                described = RunFolder(entry.path).description()["train"]["steps"]
+                done = control.read(entry.path, "state.json").get("step", 0)
+                planned *= max(0.05, 1 - done / described)
+            seconds += planned
+        return seconds / max(1, self.limits.running)
+
+    def _delete(self, entry: Entry) -> None:
+        with self._guard:
+            self._queue.withdraw(entry)
+            self._queue.kill(entry)
+            self._queue.forget(entry)
+            self._readers.pop(entry.id, None)
+            self._texts.pop(entry.id, None)
+        gone = entry.path.with_name(f"{_ASIDE}{entry.id}")  # swept at the next start at the latest
+        with suppress(OSError):
+            entry.path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _touch(self, entry: Entry) -> None:
+        seen = entry.path / "seen"
+        if not seen.exists() or time.time() - seen.stat().st_mtime > _SEEN_SECONDS:
+            with suppress(OSError):
+                seen.touch()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_TICK_SECONDS):
+            try:
+                with self._guard:
+                    self._queue.tick()
+                if time.monotonic() - self._swept > _SWEEP_SECONDS:
+                    self._swept = time.monotonic()
+                    self.sweep()
+            except Exception:  # the next look may succeed; the queue must not stand still
+                traceback.print_exc()
+
+    def sweep(self) -> None:
+        """Delete expired runs, old zips and old exports."""
+        now = time.time()
+        with self._guard:
+            entries = list(self._queue.entries.values())
+            ended = [e for e in entries if e.ticket is None and not self._queue.is_running(e)]
+        for entry in ended:
+            if now - _changed(entry.path / "seen", entry.path) > self.limits.expire_seconds:
+                self._delete(entry)
+        exports = (path for entry in entries for path in entry.path.glob("exports/*"))
+        for path in (*self.folder.glob(f"{_DOWNLOADS}/*"), *exports):
+            if now - _changed(path) > self.limits.download_seconds:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _own(folder: Path):
+    """A lock for as long as this server lives: two would start the same runs."""
+    file = open(folder / ".server", "w")  # noqa: SIM115 - closed with the server
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(f"Another server uses {folder}. End it or choose another folder.") from None
+    return file
+
+
+def _unknown() -> NoReturn:
+    raise UserError("There is no such run (any more). Check its link; runs expire in time.")
+
+
+def _digest(owner: object) -> str | None:
+    """What is kept of a visitor's id: who reads the disk cannot become them."""
+    if type(owner) is not str or not _ID.fullmatch(owner):
+        return None
+    return hashlib.sha256(owner.encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
+
+
+def _changed(*paths: Path) -> float:
+    """When the first of `paths` that is there was changed; now, where none is."""
+    for path in paths:
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return time.time()

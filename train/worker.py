@@ -29,7 +29,7 @@ from train import control
 from train.distributed import World, join
 from train.loop import Trainer, TrainingFailed
 from train.lora import merged
-from train.memorisation import TrainingText
+from train.memorisation import TrainingText, open_training_text
 from train.prepare import Job, existing_job
 from train.run_folder import DiskFull, Progress, RunFolder
 
@@ -189,10 +189,11 @@ def _limited(job: Job) -> Job:
 
 def _training_text(job: Job) -> TrainingText:
     """The index for the memorisation, made once."""
-    folder, tokens, tokenizer = job.run.tokens, job.data.train, job.data.tokenizer
-    if not (folder / "grams.npy").exists():
-        TrainingText.build(tokens, tokenizer).save(folder)
-    return TrainingText.open(folder, tokens, tokenizer)
+    text = open_training_text(job.run.tokens)
+    if text is None:
+        text = TrainingText.build(job.data.train, job.data.tokenizer)
+        text.save(job.run.tokens)
+    return text
 
 
 if __name__ == "__main__":
