@@ -1,7 +1,8 @@
 """Which models a visitor can choose, and the loaded ones.
 
 A visitor names a *choice*, never a path or a repository: what can be loaded is decided when the
-server starts. Generation takes only what is on this machine; fetching is the picker's business.
+server starts, or is the model of a run whose id they know. Generation takes only what is on this
+machine; fetching is the picker's business.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from gpt2.errors import UserError
 from gpt2.inference import load_for_inference
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
+from train.runs import Runs
+from ui.run_models import RunModel, models_of, short_name
 
 STORYTELLER = "storyteller"
 SIZES = tuple(hub.SIZE_REPOSITORIES)
@@ -33,10 +36,15 @@ class Choice:
     source: str  # what `gpt2.hub.resolve` takes
     title: str
     download: float | None = None  # bytes to fetch, where it can be fetched
+    version: int = 0  # another one when a run's model was trained further
 
     @property
     def tells_stories(self) -> bool:
         return self.name == STORYTELLER
+
+    @property
+    def is_run(self) -> bool:
+        return RunModel.parse(self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,14 @@ class Models:
     The models used last stay loaded, as many as fit into a share of the machine's memory.
     """
 
-    def __init__(self, given: str | None = None, memory: float | None = None) -> None:
+    def __init__(
+        self, given: str | None = None, memory: float | None = None, runs: Runs | None = None
+    ) -> None:
         self._choices = _make_choices(given)
         self._given = given
+        self._runs = runs
         self._budget = (memory or machine_memory()) * _MEMORY_SHARE
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loaded: OrderedDict[Choice, Loaded] = OrderedDict()
         self._guard = threading.Lock()  # held for moments, over `_loaded`
         self._loading = threading.Lock()  # one model is read at a time
 
@@ -81,12 +92,40 @@ class Models:
     def choices(self) -> tuple[Choice, ...]:
         return tuple(self._choices.values())
 
+    def rows(self, owner: str | None = None) -> list[tuple[str, str]]:
+        """The picker's rows, (words, name): everybody's choices and the visitor's own models."""
+        own = models_of(self._runs, owner) if self._runs else []
+        return [(f"{title} · my run", model.name) for model, title in own] + [
+            (self.label(choice), choice.name) for choice in self.choices
+        ]
+
+    def of_source(self, source: str) -> Choice | None:
+        """The choice behind the base model of a run, if it is still offered."""
+        return next((choice for choice in self.choices if choice.source == source), None)
+
+    def public_name(self, source: str) -> str:
+        """What the world calls the base model: its repository on the Hub, else its title."""
+        return hub.SIZE_REPOSITORIES.get(source, self.title_of(source))
+
+    def title_of(self, source: str) -> str:
+        """How visitors call the base model of a run; never a folder of this machine."""
+        choice = self.of_source(source)
+        return choice.title if choice else short_name(source)
+
     def find(self, name: object) -> Choice:
-        """The choice of that name. `UserError` for anything else."""
+        """The choice of that name, or the model of that run. `UserError` for anything else."""
+        if self._runs and (wanted := RunModel.parse(name)):
+            return self._find_run(wanted)
         if type(name) is not str or name not in self._choices:
             offered = ", ".join(self._choices)
             raise UserError(f"There is no such model here. Choose one of: {offered}.")
         return self._choices[name]
+
+    def _find_run(self, wanted: RunModel) -> Choice:
+        status = self._runs.status(wanted.run)
+        folder = wanted.folder(self._runs)
+        version = (folder / "model.safetensors").stat().st_mtime_ns
+        return Choice(wanted.name, str(folder), wanted.title(status), version=version)
 
     def is_here(self, choice: Choice) -> bool:
         return hub.is_cached(choice.source)
@@ -128,13 +167,13 @@ class Models:
 
     def _get(self, choice: Choice) -> Loaded | None:
         with self._guard:
-            if choice.name in self._loaded:
-                self._loaded.move_to_end(choice.name)
-            return self._loaded.get(choice.name)
+            if choice in self._loaded:
+                self._loaded.move_to_end(choice)
+            return self._loaded.get(choice)
 
     def _keep(self, loaded: Loaded) -> None:
         with self._guard:
-            self._loaded[loaded.choice.name] = loaded
+            self._loaded[loaded.choice] = loaded
             while len(self._loaded) > 1 and self._bytes() > self._budget:
                 self._loaded.popitem(last=False)
 

@@ -1,0 +1,177 @@
+"""What can be done with a run: come back to it, stop it, go on, throw it away."""
+
+from __future__ import annotations
+
+import html
+import logging
+import time
+from collections.abc import Callable
+
+import gradio as gr
+
+from gpt2.errors import UserError
+from train.runs import Runs
+from ui.api import BROKEN
+from ui.finetune_view import Desk
+from ui.run_card import PILLS
+from ui.run_view import RunView
+from ui.site import LIGHT, Site
+from ui.visitor import Visitor, as_id
+from ui.words import ago
+
+MOST_STEPS_MORE = 100_000
+SHOW_RUN = "(kept) => showRun(kept)"
+log = logging.getLogger(__name__)
+
+
+class RunActions:
+    """The handlers below a run's chart. Each does one thing and looks at the run again."""
+
+    def __init__(self, site: Site, desk: Desk, view: RunView) -> None:
+        self.site = site
+        self.desk = desk
+        self.view = view
+        self.sheet = view.sheet
+
+    # ---- coming back
+
+    def attach(self, request: gr.Request, kept: object) -> dict:
+        """The page was opened: the run of its address, else the one looked at last."""
+        visitor = Visitor.parse(kept).known()
+        if asked := request.query_params.get("run"):
+            visitor = visitor.at(as_id(asked) or visitor.run)
+        return {self.site.visitor: visitor.kept()} | self._lists(visitor)
+
+    def lists(self, kept: object) -> dict:
+        return self._lists(Visitor.parse(kept))
+
+    def _lists(self, visitor: Visitor) -> dict:
+        """The visitor's own runs below the desk, their models in the picker."""
+        rows = run_rows(self.site.runs, visitor.owner)
+        here = visitor.run if visitor.run in [run for _, run in rows] else None
+        return {
+            self.desk.mine: gr.Dropdown(choices=rows, value=here),
+            self.site.picker.model: gr.Dropdown(choices=self.site.models.rows(visitor.owner)),
+        }
+
+    def pick(self, kept: object, run: object) -> dict:
+        return {self.site.visitor: Visitor.parse(kept).at(as_id(run)).kept()}
+
+    # ---- steering
+
+    def stop(self, keep: str) -> Callable[[object], str]:
+        return self._doing(lambda run: self.site.runs.stop(run, keep), f"Stopping; the {keep} "
+                           "state is kept.")  # fmt: skip
+
+    def resume(self) -> Callable[[object], str]:
+        return self._doing(self.site.runs.resume, "Going on from the last checkpoint.")
+
+    def extend(self, kept: object, steps: object) -> str:
+        if type(steps) not in (int, float) or not 1 <= steps <= MOST_STEPS_MORE or steps % 1:
+            return _line(f"More steps must be a whole number from 1 to {MOST_STEPS_MORE:,}.", True)
+        return self._doing(lambda run: self.site.runs.extend(run, int(steps)), "Going on.")(kept)
+
+    def _doing(self, action: Callable[[str], None], words: str) -> Callable[[object], str]:
+        """A handler that does it to the visitor's run and says so."""
+
+        def handler(kept: object) -> str:
+            run = Visitor.parse(kept).run
+            try:
+                if run is None:
+                    raise UserError("There is no run on the page.")
+                action(run)
+            except UserError as error:
+                return _line(str(error), True)
+            except Exception:
+                log.exception("a run could not be steered")
+                return _line(BROKEN, True)
+            return _line(words)
+
+        return handler
+
+    # ---- throwing away, in two clicks
+
+    def discard(self, kept: object) -> dict:
+        said = self._doing(self.site.runs.discard, "The run and its model are deleted.")(kept)
+        visitor = Visitor.parse(kept).at(None)
+        return {
+            self.view.notice: said,
+            self.site.visitor: visitor.kept(),
+            **self.view.clear(),
+            **self._lists(visitor),
+        }
+
+    def forget(self, kept: object) -> dict:
+        visitor = Visitor.parse(kept)
+        try:
+            count = self.site.runs.delete_owner(visitor.owner) if visitor.owner else 0
+        except UserError as error:
+            return {self.view.notice: _line(str(error), True)}
+        words = f"{count} run{'' if count == 1 else 's'} deleted, with models and texts."
+        visitor = visitor.at(None)
+        return {
+            self.view.notice: _line(words),
+            self.desk.forget_surely: gr.Button(visible=False),
+            self.site.visitor: visitor.kept(),
+            **self.view.clear(),
+            **self._lists(visitor),
+        }
+
+    # ---- wiring
+
+    def wire(self) -> None:
+        site, desk, view, sheet = self.site, self.desk, self.view, self.sheet
+        lists = [desk.mine, site.picker.model]
+        look = {"fn": view.look, "inputs": [site.visitor, view.shown], "outputs": view.outputs}
+        address = {"fn": None, "inputs": [site.visitor], "js": SHOW_RUN}
+
+        opened = site.page.load(self.attach, [site.visitor], [site.visitor, *lists], **LIGHT)
+        picked = desk.mine.input(self.pick, [site.visitor, desk.mine], [site.visitor], **LIGHT)
+        for event in (opened, picked):
+            event.then(**look, **LIGHT).then(**address, api_visibility="private")
+
+        steered = [
+            sheet.buttons["keep_best"].click(
+                self.stop("best"), [site.visitor], [view.notice], **LIGHT
+            ),
+            sheet.buttons["keep_latest"].click(
+                self.stop("latest"), [site.visitor], [view.notice], **LIGHT
+            ),
+            sheet.buttons["resume"].click(self.resume(), [site.visitor], [view.notice], **LIGHT),
+            sheet.go_on.click(self.extend, [site.visitor, sheet.more], [view.notice], **LIGHT),
+        ]
+        for event in steered:
+            event.then(**look, **LIGHT)
+
+        ask, sure = sheet.buttons["discard"], sheet.discard_surely
+        thrown = [site.visitor, view.notice, *lists, *view.outputs]
+        ask.click(lambda: _swap(ask, sure), None, [ask, sure], **LIGHT)
+        discarded = sure.click(self.discard, [site.visitor], thrown, **LIGHT)
+        ask, sure = desk.forget, desk.forget_surely
+        ask.click(lambda: _swap(ask, sure), None, [ask, sure], **LIGHT)
+        forgotten = sure.click(self.forget, [site.visitor], [*thrown, ask, sure], **LIGHT)
+        for event in (discarded, forgotten):
+            event.then(**address, api_visibility="private")
+
+
+def run_rows(runs: Runs, owner: str | None) -> list[tuple[str, str]]:
+    """A visitor's runs as choices: "Storyteller, taste, step 60/60, done, 5 minutes ago"."""
+    rows = []
+    for run in runs.runs_of(owner) if owner else ():
+        try:
+            status = runs.status(run)
+        except UserError:  # expired a moment ago
+            continue
+        words = [status.preset, f"step {status.step:,}/{status.steps:,}"]
+        words += [PILLS[status.state].lower(), ago(time.time() - status.created)]
+        rows.append((", ".join(words).capitalize(), run))
+    return rows
+
+
+def _swap(ask: gr.Button, sure: gr.Button) -> dict:
+    """The first of two clicks: the question takes the button's place."""
+    return {ask: gr.Button(visible=False), sure: gr.Button(visible=True)}
+
+
+def _line(words: str, error: bool = False) -> str:
+    return f'<p class="{"error" if error else "hint"}" role="status">{html.escape(words)}</p>'
