@@ -21,6 +21,7 @@ from ui.finetune import add_finetune_tab
 from ui.limits import BodyLimit
 from ui.models import Loaded, Models
 from ui.picker import add_picker
+from ui.run_api import add_run_api
 from ui.site import Site
 from ui.theme import SCRIPT, STYLES, make_theme
 from ui.visitor import build_visitor
@@ -41,6 +42,7 @@ def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.
                 with gr.Tab(title, id=title.lower()):
                     add_tab(site)
         add_api(models, start.choice.name)
+        add_run_api(site)
     return page.queue(api_open=False, max_size=QUEUE_SIZE)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from gradio.utils import get_upload_folder
 
 from train.runs import Runs
-from ui.run_models import short_name
 
 DOWNLOAD_SECONDS = 3600
 _PREFIX = "download-"
@@ -23,13 +22,9 @@ def make_download(runs: Runs, run_id: str, step: int | None) -> Path:
     folder = Path(get_upload_folder())
     sweep(folder)
     made = runs.zip_model(run_id, step)
-    status = runs.status(run_id)
     aside = folder / f"{_PREFIX}{secrets.token_hex(16)}"
     aside.mkdir(parents=True)
-    at = status.step if step is None else step
-    target = aside / f"{short_name(status.model)}-tuned-step-{at}.zip"
-    shutil.move(made, target)
-    return target
+    return Path(shutil.move(made, aside / made.name))
 
 
 def sweep(folder: Path) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 import gradio as gr
 
 from gpt2.errors import UserError
+from gpt2.machine import machine_memory
 from train.estimate import Estimate, estimate
 from train.order import RunOrder
 from train.text_card import TextCard
 from ui.api import BROKEN
 from ui.finetune_view import PRESETS, Desk, build_desk, build_sheet, file_hint, preset_rows
-from ui.models import describe_machine, machine_memory
+from ui.models import describe_machine
 from ui.run_actions import SHOW_RUN, RunActions
 from ui.run_results import RunResults
 from ui.run_view import RunView
@@ -165,13 +166,9 @@ class Tuner:
             choice = self.site.models.find(model)
             if not self.site.models.is_here(choice):
                 raise UserError(f"{choice.title} is not on this machine yet. Pick it above first.")
-            if choice.is_run:
-                raise UserError(
-                    "This model is a run's own. To train it further, open that run below and "
-                    "press Continue training; or pick another model above."
-                )
             order = RunOrder(
                 choice.source,
+                name=choice.title if choice.is_run else choice.name,
                 text=None if upload else text,
                 file=upload.path if upload else None,
                 preset=preset,

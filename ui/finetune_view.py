@@ -189,6 +189,16 @@ def _run_parts() -> dict:
     head = gr.HTML("", elem_id="run-head")
     chart = gr.HTML("", elem_id="run-chart")
     buttons = {}
+    with gr.Row(visible=False, elem_id="more-row") as more_row:
+        more = gr.Number(
+            50,
+            precision=0,
+            minimum=1,
+            label="More steps",
+            info="From the last step on.",
+            elem_id="more",
+        )
+        go_on = gr.Button("Continue training", size="sm", min_width=90, elem_id="go-on")
     with gr.Row(elem_id="run-actions", elem_classes="small-buttons"):
         for name, words in ACTIONS.items():
             buttons[name] = gr.Button(
@@ -202,16 +212,6 @@ def _run_parts() -> dict:
             min_width=90,
             elem_id="discard-surely",
         )
-    with gr.Row(visible=False, elem_id="more-row") as more_row:
-        more = gr.Number(
-            50,
-            precision=0,
-            minimum=1,
-            label="More steps",
-            info="From the last step on.",
-            elem_id="more",
-        )
-        go_on = gr.Button("Continue training", size="sm", min_width=90, elem_id="go-on")
     return {
         "head": head,
         "chart": chart,

@@ -18,6 +18,7 @@ import torch
 from gpt2 import hub
 from gpt2.errors import UserError
 from gpt2.inference import load_for_inference
+from gpt2.machine import machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
 from train.runs import Runs
@@ -99,18 +100,13 @@ class Models:
             (self.label(choice), choice.name) for choice in self.choices
         ]
 
-    def of_source(self, source: str) -> Choice | None:
-        """The choice behind the base model of a run, if it is still offered."""
-        return next((choice for choice in self.choices if choice.source == source), None)
+    def title_of(self, name: str) -> str:
+        """Of the base model of a run, by the name that the run keeps."""
+        return self._choices[name].title if name in self._choices else short_name(name)
 
-    def public_name(self, source: str) -> str:
-        """What the world calls the base model: its repository on the Hub, else its title."""
-        return hub.SIZE_REPOSITORIES.get(source, self.title_of(source))
-
-    def title_of(self, source: str) -> str:
-        """How visitors call the base model of a run; never a folder of this machine."""
-        choice = self.of_source(source)
-        return choice.title if choice else short_name(source)
+    def public_name(self, name: str) -> str:
+        """What the world calls that base model: its repository on the Hub, else its title."""
+        return hub.SIZE_REPOSITORIES.get(name, self.title_of(name))
 
     def find(self, name: object) -> Choice:
         """The choice of that name, or the model of that run. `UserError` for anything else."""
@@ -149,7 +145,16 @@ class Models:
 
     def load(self, name: object) -> Loaded:
         """The model of that choice, from memory or from this machine's disk."""
-        choice = self.find(name)
+        return self._load(self.find(name))
+
+    def load_base(self, run_id: str) -> Loaded:
+        """The model that a run began from."""
+        name = self._runs.status(run_id).model
+        if name in self._choices:
+            return self.load(name)
+        return self._load(Choice(name, str(self._runs.base_folder(run_id)), short_name(name)))
+
+    def _load(self, choice: Choice) -> Loaded:
         if loaded := self._get(choice):
             return loaded
         self._refuse_too_large(choice)
@@ -211,16 +216,6 @@ def _given_choice(given: str, taken: set[str]) -> Choice:
 def memory_of(model: GPT2) -> int:
     """About how many bytes a loaded model takes; prepacked, its token table is there twice."""
     return (model.parameter_count() + model.wte.weight.numel()) * model.wte.weight.element_size()
-
-
-def machine_memory() -> float:
-    """Bytes this process may use: the machine's, or its container's if that is less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        limit = "max"
-    return float(physical if limit == "max" else min(physical, int(limit)))
 
 
 def describe_machine() -> str:

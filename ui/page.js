@@ -4,7 +4,7 @@
     element.setAttribute("role", "status");
     element.setAttribute("aria-live", "polite");
   };
-  const announceAll = () => document.querySelectorAll(".heard").forEach(announce);
+  const announceAll = () => document.querySelectorAll(".block.heard").forEach(announce);
   announceAll();
 
   // Generate and Stop replace each other. Who pressed one by keyboard stays on its place.

@@ -66,14 +66,32 @@ def publish(
         shutil.copytree(runs.model_folder(run_id, step), folder)
         card = model_card(status, base, step)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        return push(folder, name, token, private=private)
+        return push(folder, in_account(name, token), token, private=private)
+
+
+def in_account(name: str, token: str) -> str:
+    """ "user/name": a name alone is the token's owner's."""
+    if "/" in name:
+        return name
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return (
+            f"{HfApi(token=token, endpoint=os.environ.get('HF_ENDPOINT')).whoami()['name']}/{name}"
+        )
+    except (OSError, HTTPError):
+        raise UserError(
+            "The Hub did not say whose token that is. Check the token and your connection, or "
+            "write the name as user/name."
+        ) from None
 
 
 def model_card(status: RunStatus, base: str, step: int | None = None) -> str:
     """What the run was, in facts; `base` is the Hub's name of the base model, or its title."""
     of_hub = f"base_model: {base}\n" if "/" in base else ""
     parts = [
-        "---\nlicense: mit\nlibrary_name: transformers\npipeline_tag: text-generation\n"
+        "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
         f"{of_hub}tags:\n- gpt2\n---\n",
         f"# {base.rsplit('/', 1)[-1]}, fine-tuned\n",
         f"{base}, trained further on a text of {status.train_tokens:,} tokens for "

@@ -51,11 +51,12 @@ def curves(status: RunStatus) -> str:
     return loss_chart(train, validation, status.steps, best)
 
 
-def link(run_id: str) -> str:
-    """The line below a run that goes on without the page."""
+def link(run_id: str, active: bool) -> str:
+    """The line below a run, which goes on without the page."""
+    begin = "Closing this tab is fine. Come back with" if active else "Come back to this run with"
     return (
-        "<p>Closing this tab is fine. Come back with "
-        f'<a href="?run={run_id}">this link</a>; who has it can see and steer this run.</p>'
+        f'<p>{begin} <a href="?run={run_id}">this link</a>; who has it can see and steer the '
+        "run.</p>"
     )
 
 

@@ -76,10 +76,8 @@ class RunResults:
             words = check_prompt(prompt)
             model = self._model(kept, step)
             status = self.site.runs.status(model.run)
-            base = self.site.models.of_source(status.model)
-            if base is None:
-                raise UserError("The base model is not offered here any more.")
-            pair = (self.site.models.load(base.name), self.site.models.load(model.name))
+            models = self.site.models
+            pair = (models.load_base(model.run), models.load(model.name))
             yield from self._write_both(status, words, pair)
         except UserError as error:
             yield _line(str(error), True)

@@ -105,7 +105,10 @@ class RunView:
                 lambda: {sheet.chart: run_card.curves(status)},
             ),
             "buttons": ((status.state in ENDED, status.state), lambda: self._buttons(status)),
-            "link": (status.is_active, lambda: {sheet.link: run_card.link(status.id)}),
+            "link": (
+                status.is_active,
+                lambda: {sheet.link: run_card.link(status.id, status.is_active)},
+            ),
             "samples": (written, lambda: self._samples(status)),
             "after": (
                 (ended, status.result_ready, status.checkpoints, status.memorisation),

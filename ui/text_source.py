@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradio.utils import get_upload_folder
+
 from gpt2.errors import UserError
 from gpt2.text import find_encoding
 from gpt2.tokenizer import Tokenizer
@@ -43,10 +45,8 @@ class Upload:
 
 def take_upload(path: object, limits: Limits) -> Upload:
     """Move what gradio received to a place of its own. `UserError` for what is no text file."""
-    if type(path) is not str or not path:
-        raise UserError("Choose one file.")
+    source = _uploaded(path)
     _sweep()
-    source = Path(path)
     try:
         check_file(source, limits)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -57,12 +57,34 @@ def take_upload(path: object, limits: Limits) -> Upload:
     return Upload(target, source.name[-80:], _columns(target))
 
 
-def card(upload: Upload | None, text: object, column: object, tokenizer: Tokenizer,
-         window: int, limits: Limits) -> TextCard:  # fmt: skip
+def _uploaded(path: object) -> Path:
+    """Only what was uploaded: a program may send any path."""
+    place = Path(get_upload_folder()).resolve()
+    try:
+        folder = Path(path).parent.resolve() if type(path) is str else place
+    except (OSError, ValueError, RuntimeError):
+        folder = place
+    if place not in folder.parents:
+        raise UserError("Upload one file.")
+    return Path(path)
+
+
+def card(
+    upload: Upload | None,
+    text: object,
+    column: object,
+    tokenizer: Tokenizer,
+    window: int,
+    limits: Limits,
+) -> TextCard:
     """What the text is. `UserError` for what cannot be trained on."""
-    source = upload.path if upload else text
     name = column if upload and type(column) is str and column else None
-    return describe_text(source, tokenizer, min(_BLOCK_SIZE, window), name, limits)
+    block_size = min(_BLOCK_SIZE, window)
+    if upload:
+        return describe_text(upload.path, tokenizer, block_size, name, limits)
+    if type(text) is not str:
+        raise UserError("The text must be a text.")
+    return describe_text(text, tokenizer, block_size, name, limits)
 
 
 def show_card(found: TextCard, name: str) -> str:
@@ -99,7 +121,7 @@ def _columns(path: Path) -> tuple[str, ...]:
             else:
                 row = json.loads(file.readline(1_000_000))
                 names = [name for name in row if type(row[name]) is str]
-    except (OSError, ValueError, TypeError, RecursionError, csv.Error, UserError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, csv.Error, UserError):
         return ()
     return tuple(name for name in names if name)[:50]
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import gradio as gr
 
+from gpt2.errors import UserError
 from train.config import TrainConfig
 from train.order import ADVANCED
 
@@ -47,7 +48,18 @@ def build_fields() -> Controls:
 def given(values: tuple[object, ...]) -> tuple[tuple[str, object], ...]:
     """The changes of an order: what stands in the controls that are not empty."""
     pairs = zip(NAMES, values, strict=True)
-    return tuple((name, value) for name, value in pairs if value is not None and value != "")
+    return tuple((name, _parse(name, value)) for name, value in pairs if value not in (None, ""))
+
+
+def _parse(name: str, value: object) -> object:
+    """Numbers are typed as text, because gradio shows an empty number as 0."""
+    kind = {"int": int, "float": float}.get(_OPTIONS[name].type)
+    if kind is None or type(value) is not str:
+        return value
+    try:
+        return kind(value.strip()[:40])
+    except ValueError:
+        raise UserError(f"{_title(name)} must be a number, not {value[:40]!r}.") from None
 
 
 def show_values(controls: Controls, config: TrainConfig) -> dict:
@@ -55,8 +67,8 @@ def show_values(controls: Controls, config: TrainConfig) -> dict:
     shown = {}
     for name, control in controls.items():
         value = getattr(config, name)
-        if isinstance(control, gr.Number):
-            shown[control] = gr.Number(placeholder=f"{value:g}")
+        if type(value) in (int, float):
+            shown[control] = gr.Textbox(placeholder=f"{value:g}")
         elif isinstance(control, gr.Dropdown):
             shown[control] = gr.Dropdown(choices=_rows(name, value))
     return shown
@@ -68,10 +80,8 @@ def _control(name: str) -> gr.components.Component:
     words |= {"elem_id": f"field-{name.replace('_', '-')}", "min_width": 140}
     if option.metadata["choices"]:
         return gr.Dropdown(choices=_rows(name), value="", filterable=False, **words)
-    if option.type == "str":
-        return gr.Textbox("", max_lines=1, placeholder="Once upon a time", **words)
-    precision = 0 if option.type == "int" else None
-    return gr.Number(None, precision=precision, placeholder=f"{option.default:g}", **words)
+    example = "Once upon a time" if option.type == "str" else f"{option.default:g}"
+    return gr.Textbox("", max_lines=1, placeholder=example, **words)
 
 
 def _rows(name: str, value: str | None = None) -> list[tuple[str, str]]:
