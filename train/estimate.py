@@ -59,6 +59,7 @@ class Estimate:
 
     seconds_per_step: float
     seconds: float  # of the whole run: its start, training, evaluations, samples
+    overhead: float  # the time of all that by the time of the steps alone, but for the start
     memory_bytes: int  # at its peak, the process included
     disk_bytes: int  # at its largest
     steps: int
@@ -101,19 +102,19 @@ def _plan(order: RunOrder, shape: ModelConfig, tokens: int, limits: Limits) -> E
     validation_tokens = _validation_tokens(config)
     step_seconds = config.batch_size * pace.window + pace.update
     windows = min(validation_tokens, tokens * config.validation_share) / config.block_size
-    seconds = (
-        _START_SECONDS
-        + steps * step_seconds
+    working = (
+        steps * step_seconds
         + _times(config.evaluate_every, steps) * windows * pace.evaluation
         + _times(config.sample_every, steps) * config.sample_tokens * token_seconds
     )
     return Estimate(
         seconds_per_step=step_seconds,
-        seconds=seconds,
+        seconds=_START_SECONDS + working,
+        overhead=working / (steps * step_seconds),
         memory_bytes=int(memory(shape, config)),
         disk_bytes=int(disk(shape, config, tokens)),
         steps=steps,
-        note=_note(seconds, limits),
+        note=_note(_START_SECONDS + working, limits),
         config=config,
         validation_tokens=validation_tokens,
     )

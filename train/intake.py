@@ -52,7 +52,7 @@ def take_in(
             encoding=card.encoding,
             notes=[note for note in (card.warning, plan.note) if note],
             seconds=plan.seconds,
-            overhead=plan.seconds / max(plan.seconds_per_step * plan.steps, 1e-9),
+            overhead=plan.overhead,
             disk_bytes=plan.disk_bytes,
             validation_tokens=plan.validation_tokens,
             run_seconds=limits.run_seconds,

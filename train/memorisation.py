@@ -165,7 +165,7 @@ class TrainingText:
 
 
 def open_training_text(folder: Path) -> TrainingText | None:
-    """The training text of the run with its tokens in `folder`, memory-mapped; None before `save`."""
+    """The training text of a run with its tokens in `folder`, mapped; None before `save`."""
     path = folder / _FILE
     if not path.exists():
         return None

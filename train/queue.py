@@ -116,6 +116,12 @@ class Queue:
             if sum(e.owner == entry.owner for e in self.running()) < self._limits.running_per_owner:
                 self._start(entry)
 
+    def settle(self, entry: Entry) -> None:
+        """Wait for the process of a run that has let go of it: it ends within moments."""
+        if entry.process is not None:
+            entry.process.wait()
+        self.tick()
+
     def kill(self, entry: Entry) -> None:
         """End the process of a run at once, and wait until it is gone."""
         if entry.process is not None:

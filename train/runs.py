@@ -140,6 +140,7 @@ class Runs:
                 return
             control.write(entry.path, control.STOP, keep=keep)
             if state == "interrupted":
+                self._queue.settle(entry)
                 self._queue.enqueue(entry)
 
     def resume(self, run_id: object) -> None:
@@ -256,14 +257,11 @@ class Runs:
         return sorted(own, key=lambda e: -control.read(e.path, control.ORDER).get("created", 0))
 
     def _state(self, entry: Entry) -> str:
-        if entry.process is not None or control.holder(entry.path) is not None:
-            if entry.is_running:
-                phase = control.read(entry.path, control.HEARTBEAT).get("phase", "preparing")
-                # Until the process holds the run, the heartbeat is that of the process before it.
-                return phase if control.holder(entry.path) is not None else "preparing"
-            self._queue.tick()
-        if entry.ticket is not None:
-            return "queued"
+        if control.holder(entry.path) is not None:
+            return control.read(entry.path, control.HEARTBEAT).get("phase", "preparing")
+        if (entry.path / control.TICKET).exists():
+            # Its process was started but does not hold the run yet: what it wrote is of before.
+            return "preparing" if self._queue.is_running(entry) else "queued"
         recorded = control.read(entry.path, "state.json").get("state")
         return recorded if recorded in ("done", "stopped", "failed") else "interrupted"
 
@@ -274,6 +272,7 @@ class Runs:
         return state
 
     def _go_on(self, entry: Entry) -> None:
+        self._queue.settle(entry)
         self._refuse_more(entry.owner)
         control.remove(entry.path, control.STOP)
         self._queue.enqueue(entry)

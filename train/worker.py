@@ -197,4 +197,7 @@ def _training_text(job: Job) -> TrainingText:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking PyTorch down in order takes a second in which the next run waits
