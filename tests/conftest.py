@@ -67,7 +67,7 @@ def base(tmp_path_factory):
     return make_base(tmp_path_factory.mktemp("base") / "toy")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def no_probe():
     """Steps of a known pace: what a step takes is measured in test_estimate.py."""
     from train import estimate
