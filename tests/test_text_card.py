@@ -43,7 +43,7 @@ def card(path: Path, **more):
         (b"", "is empty"),
         (b"a", "1 tokens"),
         (WORDS.encode(), "fewer than 200"),
-        (b" " * 5000, "tokens|empty"),
+        (b" " * 5000, "is empty"),
         (png(), "no text"),
         (gzip.compress(LONG.encode()), "no text|cannot be read"),
         (gzip.compress(os.urandom(20_000)), "no text|cannot be read"),
@@ -60,7 +60,7 @@ def test_what_is_no_text_is_refused_in_words(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         card(path)
-    assert str(path.parent) not in str(caught.value) or "cannot be read" in message
+    assert str(path.parent) not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_very_long_text_is_counted_by_its_beginning():
     text = WORDS * 60_000
     described = describe_text(text, TOKENIZER, 256)
     assert not described.exact
-    assert described.tokens == pytest.approx(14 * 60_000, rel=0.02)
+    assert described.tokens == pytest.approx(len(TOKENIZER.encode(text)), rel=0.01)
     assert described.characters == len(text)
 
 
@@ -124,10 +124,17 @@ def test_a_pasted_text_is_a_text(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["^" * 1_000_000, "a" * 1_000_000, " " * 1_000_000 + "end", "👩‍🚀" * 10_000]
+    "text", ["^" * 1_000_000, "a" * 1_000_000, " end" * 300_000, "👩‍🚀" * 10_000, "e\u0301" * 9999]
 )
 def test_hostile_texts_take_no_time(text):
     assert describe_text(text, TOKENIZER, 256).characters == len(text)
+
+
+@pytest.mark.parametrize("text", [" " * 1_500_000 + "end", LONG + "\n" * 1_200_000 + "end"])
+def test_a_million_spaces_are_refused_before_they_overflow_the_tokenizer(text):
+    """tiktoken panicked, with an exception that `except Exception` does not catch."""
+    with pytest.raises(UserError, match="in a row"):
+        describe_text(text, TOKENIZER, 256)
 
 
 def test_half_a_surrogate_pair_is_refused():

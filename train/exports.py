@@ -23,10 +23,11 @@ from train.run_folder import RunFolder
 def export_checkpoint(run: RunFolder, step: int) -> Path:
     """The model folder of the checkpoint at `step`, made once. `UserError` if there is none."""
     target = run.path / "exports" / f"step-{step}"
-    if target.is_dir():
+    known = step in run.steps()
+    if known and target.is_dir():
         return target
-    if step not in run.steps() or not run.verify(step):
-        raise UserError(f"There is no checkpoint at step {step} any more. Choose another.")
+    if not known or not run.verify(step):
+        raise UserError("There is no checkpoint at this step (any more). Choose another.")
     aside = target.with_name(f".tmp-{secrets.token_hex(8)}")
     try:
         save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))

@@ -198,7 +198,8 @@ class Runs:
             step = int(step)
         if type(step) is not int:
             raise UserError(f"step must be the step of a checkpoint, not {show(step)}.")
-        self._refuse_disk(_size(run.path / "checkpoints" / f"step-{step}"))
+        if step in run.steps():
+            self._refuse_disk(_size(run.path / "checkpoints" / f"step-{step}"))
         return export_checkpoint(run, step)
 
     def base_folder(self, run_id: object) -> Path:

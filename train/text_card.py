@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ FEWEST_TOKENS = 200
 MEMORISES_BELOW = 20_000  # tokens
 _EXACT_CHARACTERS = 2_000_000  # of longer texts the tokens are counted by their beginning
 _SHOWN_BLOCKS = 3
+_MOST_BLANK, _BLANK_STEP = 100_000, 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,34 @@ def describe_text(
     `UserError` for what cannot be trained on: no text, too long, fewer than 200 tokens. At most a
     second or two, whatever is sent.
     """
-    if isinstance(source, str):
+    if not isinstance(source, Path):
         check_pasted(source, limits)
-        pieces, encoding = [(source, True)], "pasted"
-    else:
-        check_file(source, limits)
-        pieces, encoding = read_pieces(source, column), find_encoding(source)
+        return _describe([(source, True)], "pasted", tokenizer, block_size)
+    check_file(source, limits)
+    try:
+        encoding = find_encoding(source)
+        return _describe(read_pieces(source, column), encoding, tokenizer, block_size)
+    except UserError as error:  # where the server keeps the file is nothing for its visitors
+        raise UserError(str(error).replace(str(source), "The file")) from None
+
+
+def _describe(
+    pieces: Iterable[tuple[str, bool]], encoding: str, tokenizer: Tokenizer, block_size: int
+) -> TextCard:
     characters = tokens = counted = 0
     first: list[int] = []
+    empty = True
     for piece, _ in pieces:
         refuse_binary(piece)
         characters += len(piece)
+        empty = empty and not piece.strip()
         if counted < _EXACT_CHARACTERS:
             ids = tokenizer.encode(piece[:_EXACT_CHARACTERS])
             first += ids[: max(0, _SHOWN_BLOCKS * block_size - len(first))]
             tokens += len(ids)
             counted += min(len(piece), _EXACT_CHARACTERS)
+    if empty:
+        raise UserError("The text is empty. Paste or upload one.")
     exact = counted == characters
     tokens = tokens if exact else round(tokens * characters / counted)
     if tokens < FEWEST_TOKENS:
@@ -97,7 +111,9 @@ def check_file(path: Path, limits: Limits) -> None:
         raise UserError("That is not an ordinary file. Upload a text file.")
     if path.suffix.lower() not in SUFFIXES:
         kinds = ", ".join(SUFFIXES)
-        raise UserError(f"The file's name ends in {path.suffix or 'nothing'}; it must be {kinds}.")
+        raise UserError(
+            f"The file's name ends in {path.suffix[:20] or 'nothing'}; it must be {kinds}."
+        )
     if about.st_size == 0:
         raise UserError("The file is empty. Choose another.")
     if about.st_size > limits.text_bytes:
@@ -105,12 +121,22 @@ def check_file(path: Path, limits: Limits) -> None:
 
 
 def refuse_binary(piece: str) -> None:
-    """Control characters tell pictures and archives, which decode as cp1252, from texts."""
+    """`UserError` for what only pretends to be text, or breaks those who read it.
+
+    Control characters tell pictures and archives, which decode as cp1252, from texts."""
     if "\0" in piece:
         raise UserError("The file holds zero bytes: it is no text. Save it as UTF-8 text.")
     controls = sum(map(piece.count, map(chr, (*range(1, 9), *range(14, 27), 0x7F))))
     if controls > 4 + len(piece) // 100:
         raise UserError("The file is full of control characters: it is no text.")
+    blank = 0  # a run of a million overflows the stack of tiktoken's pattern matcher
+    for start in range(0, len(piece), _BLANK_STEP):
+        blank = blank + 1 if piece[start : start + _BLANK_STEP].isspace() else 0
+        if blank * _BLANK_STEP >= _MOST_BLANK:
+            raise UserError(
+                f"The text has more than {_MOST_BLANK:,} spaces or empty lines in a row. Remove "
+                "them."
+            )
 
 
 def _warning(tokens: int, encoding: str) -> str | None:

@@ -105,6 +105,7 @@ _UNEXPECTED = (
 
 
 def _fail(run: RunFolder, cause: str) -> None:
+    cause = cause.replace(str(run.path), "the run's folder")  # visitors need not know where
     print(f"failed: {cause}", file=sys.stderr)
     control.remove(run.path, control.STOP)
     run.set_state("failed", run.state()["step"], cause)
