@@ -323,12 +323,13 @@ def test_runs_expire_after_the_last_look(open_runs, base):
     for run_id in (looked_at, old):
         runs.stop(run_id)
     for run_id in (looked_at, waiting, old):
-        os.utime(runs.folder / run_id / "seen", (1, 1))
+        for name in ("seen", "state.json"):
+            os.utime(runs.folder / run_id / name, (1, 1))
     (runs.folder / ".downloads" / "old").mkdir(parents=True)
     os.utime(runs.folder / ".downloads" / "old", (1, 1))
     (runs.folder / ".downloads" / "new").mkdir()
     assert runs.status(looked_at).expires > time.time() + 900
-    runs.sweep()
+    runs._house.sweep(runs._delete)
     assert runs.status(looked_at).state == "stopped"
     assert runs.status(waiting).state == "queued"
     with pytest.raises(UserError, match="no such run"):
@@ -399,6 +400,20 @@ def test_a_done_run_is_continued(open_runs, base):
     status = wait_for_end(runs, run_id)
     assert (status.state, status.step, status.steps) == ("done", 17, 17)
     assert [p.step for p in status.progress] == list(range(18))
+
+
+def test_a_run_in_slices(open_runs, base, undisturbed):
+    runs = open_runs(replace(LIMITS, running=0))
+    run_id = runs.create(order(base, QUICK | {"steps": 40}), OWNER)
+    states = [runs.status(run_id).state]
+    while states[-1] in ("queued", "interrupted"):
+        for _ in runs.slice(run_id, 0.05):
+            assert runs.status(run_id).state in RUNNING
+        states.append(runs.status(run_id).state)
+    assert set(states) == {"queued", "interrupted", "done"}
+    assert torch.equal(weights(runs.model_folder(run_id)), weights(undisturbed[1]))
+    with pytest.raises(UserError, match="done already"):
+        next(runs.slice(run_id, 1))
 
 
 def test_a_worker_that_cannot_start_fails_the_run(open_runs, base, monkeypatch):

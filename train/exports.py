@@ -16,18 +16,30 @@ from gpt2.tokenizer import load_tokenizer
 from train.config import TrainConfig
 from train.distributed import World
 from train.lora import merged
+from train.order import show
 from train.prepare import build_model
 from train.run_folder import RunFolder
 
+_GONE = "There is no checkpoint at this step (any more). Choose another."
+
+
+def parse_step(step: object, run: RunFolder) -> int:
+    """The step of one of the run's checkpoints. `UserError` for anything else."""
+    whole = type(step) is int or (type(step) is float and step.is_integer())
+    if not whole:
+        raise UserError(f"step must be the step of a checkpoint, not {show(step)}.")
+    if step not in run.steps():
+        raise UserError(_GONE)
+    return int(step)
+
 
 def export_checkpoint(run: RunFolder, step: int) -> Path:
-    """The model folder of the checkpoint at `step`, made once. `UserError` if there is none."""
+    """The model folder of one of the run's checkpoints, made once. `UserError` if it is broken."""
     target = run.path / "exports" / f"step-{step}"
-    known = step in run.steps()
-    if known and target.is_dir():
+    if target.is_dir():
         return target
-    if not known or not run.verify(step):
-        raise UserError("There is no checkpoint at this step (any more). Choose another.")
+    if not run.verify(step):
+        raise UserError(_GONE)
     aside = target.with_name(f".tmp-{secrets.token_hex(8)}")
     try:
         save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))

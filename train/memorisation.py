@@ -8,6 +8,8 @@ goes. Only the order, 4 bytes a token, is kept beside the tokens.
 from __future__ import annotations
 
 import codecs
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +164,28 @@ class TrainingText:
     def _decode(self, ids: list[int] | np.ndarray) -> str:
         raw = self._tokenizer.decode_bytes([int(index) for index in ids])
         return raw.decode("utf-8", errors="replace")
+
+
+class TrainingTexts:
+    """The training texts that were asked about last: their tokenizers take time to read."""
+
+    def __init__(self, most: int = 8) -> None:
+        self._most, self._guard = most, threading.Lock()
+        self._texts: OrderedDict[Path, TrainingText] = OrderedDict()
+
+    def get(self, folder: Path) -> TrainingText | None:
+        """As `open_training_text`."""
+        with self._guard:
+            text = self._texts.pop(folder, None) or open_training_text(folder)
+            if text is not None:
+                self._texts[folder] = text
+                if len(self._texts) > self._most:
+                    self._texts.popitem(last=False)
+            return text
+
+    def forget(self, folder: Path) -> None:
+        with self._guard:
+            self._texts.pop(folder, None)
 
 
 def open_training_text(folder: Path) -> TrainingText | None:

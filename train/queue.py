@@ -114,7 +114,8 @@ class Queue:
             if len(self._running) >= self._limits.running:
                 return
             if sum(e.owner == entry.owner for e in self.running()) < self._limits.running_per_owner:
-                self._start(entry)
+                with suppress(OSError):  # no room for a log, no more processes: the next tick tries
+                    self._start(entry)
 
     def settle(self, entry: Entry) -> None:
         """Wait for the process of a run that has let go of it: it ends within moments."""

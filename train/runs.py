@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import shutil
 import threading
 import time
 import traceback
-from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +17,17 @@ from typing import NoReturn
 
 from gpt2.errors import UserError
 from train import control
-from train.exports import export_checkpoint, zip_folder
+from train.exports import export_checkpoint, parse_step, zip_folder
+from train.housekeeping import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
 from train.intake import take_in
-from train.memorisation import TrainingText, open_training_text
+from train.memorisation import TrainingTexts
 from train.order import Limits, RunOrder, show
 from train.queue import Entry, Queue
-from train.run_folder import RunFolder
+from train.run_folder import Progress, RunFolder
 from train.status import ENDED, RunStatus, StatusReader
+from train.worker import train_slice
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_DOWNLOADS = ".downloads"
-_ASIDE = ".new-"
 _TICK_SECONDS = 0.3
 _SWEEP_SECONDS = 60.0
 _SEEN_SECONDS = 60.0  # how exactly the last look is noted
@@ -55,14 +52,13 @@ class Runs:
         """`UserError` when another server uses `folder`."""
         self.folder, self.limits = Path(folder).absolute(), limits
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._own = _own(self.folder)
-        for leftover in self.folder.glob(f"{_ASIDE}*"):
-            _remove(leftover)
+        self._claim = claim(self.folder)
         self._queue = Queue(limits)
+        self._house = Housekeeping(self.folder, limits, self._queue)
         self._guard = self._queue.guard
         self._coming: list[str] = []  # owners of the runs that are being tokenised
         self._readers: dict[str, StatusReader] = {}
-        self._texts: OrderedDict[str, TrainingText] = OrderedDict()
+        self._texts = TrainingTexts()
         for path in self.folder.iterdir():
             order = control.read(path, control.ORDER) if _ID.fullmatch(path.name) else {}
             if order:
@@ -85,9 +81,9 @@ class Runs:
             self._coming.append(digest)
         run_id = secrets.token_hex(16)
         try:
-            aside = self.folder / f"{_ASIDE}{run_id}"
+            aside = self.folder / f"{ASIDE}{run_id}"
             final = self.folder / run_id
-            take_in(order, aside, final, digest, self.limits, self._refuse_disk)
+            take_in(order, aside, final, digest, self.limits, self._house.refuse)
             with self._guard:
                 aside.rename(final)
                 entry = Entry(run_id, final, digest)
@@ -171,6 +167,16 @@ class Runs:
             run.describe(described)
             self._go_on(entry)
 
+    def slice(self, run_id: object, seconds: float) -> Iterator[Progress]:
+        """Train a waiting or interrupted run in this process for so many seconds, where a visitor's
+        request is all the time there is (`Limits.running` is 0 there)."""
+        entry = self._find(run_id)
+        with self._guard:
+            if self._state(entry) not in ("queued", "interrupted"):
+                raise UserError(f"This run is {self._state(entry)} already.")
+            self._queue.withdraw(entry)
+        yield from train_slice(entry.path, seconds)
+
     def discard(self, run_id: object) -> None:
         """Stop the run and delete all of it."""
         self._delete(self._find(run_id))
@@ -194,12 +200,8 @@ class Runs:
                     "This run has no result yet. Choose one of its checkpoints, or stop it first."
                 )
             return run.model
-        if type(step) is float and step.is_integer():
-            step = int(step)
-        if type(step) is not int:
-            raise UserError(f"step must be the step of a checkpoint, not {show(step)}.")
-        if step in run.steps():
-            self._refuse_disk(_size(run.path / "checkpoints" / f"step-{step}"))
+        step = parse_step(step, run)
+        self._house.refuse(size_of(run.path / "checkpoints" / f"step-{step}"))
         return export_checkpoint(run, step)
 
     def base_folder(self, run_id: object) -> Path:
@@ -213,32 +215,25 @@ class Runs:
         """A zip of that folder in a random directory of its own; swept after an hour."""
         entry = self._find(run_id)
         folder = self.model_folder(entry.id, step)
-        self._refuse_disk(_size(folder))
+        self._house.refuse(size_of(folder))
         model = control.read(entry.path, control.ORDER).get("model", "")
         name = f"{model or 'gpt2'}-tuned{'' if step is None else f'-step-{step}'}"
-        return zip_folder(folder, self.folder / _DOWNLOADS, name)
+        return zip_folder(folder, self.folder / DOWNLOADS, name)
 
     def memorised_spans(self, run_id: object, sample: object) -> list[tuple[str, bool]]:
         """A text in pieces: (text, whether it stands word for word in the run's training text)."""
         entry = self._find(run_id)
         if type(sample) is not str or len(sample) > _MOST_SAMPLE:
             raise UserError(f"A sample is a text of at most {_MOST_SAMPLE:,} characters.")
-        with self._guard:
-            text = self._texts.pop(entry.id, None)
-        text = text or open_training_text(entry.path / "tokens")
-        if text is None:
-            return [(sample, False)]  # its index is made when it first trains
-        with self._guard:
-            self._texts[entry.id] = text
-            while len(self._texts) > 8:
-                self._texts.popitem(last=False)
-        return text.spans(sample)
+        text = self._texts.get(entry.path / "tokens")
+        # Its index is made when it first trains.
+        return [(sample, False)] if text is None else text.spans(sample)
 
     def close(self) -> None:
         """Stop watching. Workers go on; a later `Runs` finds them."""
         self._closed.set()
         self._thread.join()
-        self._own.close()
+        self._claim.close()
 
     def _find(self, run_id: object) -> Entry:
         """Compared in constant time with every id; nothing becomes a path before it is known."""
@@ -282,25 +277,6 @@ class Runs:
     def _refuse_more(self, owner: str) -> None:
         self._queue.refuse_more(owner, self._coming)
 
-    def _refuse_disk(self, needed: int) -> None:
-        """`UserError` when `needed` more bytes would leave too little room."""
-        with self._guard:
-            used = sum(self._claimed(entry) for entry in self._queue.entries.values())
-        used += _size(self.folder / _DOWNLOADS)
-        free = shutil.disk_usage(self.folder).free
-        if used + needed > self.limits.disk_bytes or free - needed < self.limits.free_disk_bytes:
-            raise UserError(
-                f"The server has no room for {needed / 1e6:,.0f} MB more. Discard runs that you no "
-                "longer need, or try again later: old ones are deleted in time."
-            )
-
-    def _claimed(self, entry: Entry) -> int:
-        """What a run has on disk, or will have at its largest while it has not ended."""
-        used = _size(entry.path)
-        if entry.ticket is None and not self._queue.is_running(entry):
-            return used
-        return max(used, control.read(entry.path, control.ORDER).get("disk_bytes", 0))
-
     def _wait(self, place: int) -> float:
         """An estimate: what runs and what stands before, over what runs at a time."""
         with self._guard:
@@ -321,11 +297,8 @@ class Runs:
             self._queue.kill(entry)
             self._queue.forget(entry)
             self._readers.pop(entry.id, None)
-            self._texts.pop(entry.id, None)
-        gone = entry.path.with_name(f"{_ASIDE}{entry.id}")  # swept at the next start at the latest
-        with suppress(OSError):
-            entry.path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+            self._texts.forget(entry.path / "tokens")
+        self._house.delete(entry.path)
 
     def _touch(self, entry: Entry) -> None:
         seen = entry.path / "seen"
@@ -340,34 +313,9 @@ class Runs:
                     self._queue.tick()
                 if time.monotonic() - self._swept > _SWEEP_SECONDS:
                     self._swept = time.monotonic()
-                    self.sweep()
+                    self._house.sweep(self._delete)
             except Exception:  # the next look may succeed; the queue must not stand still
                 traceback.print_exc()
-
-    def sweep(self) -> None:
-        """Delete expired runs, old zips and old exports."""
-        now = time.time()
-        with self._guard:
-            entries = list(self._queue.entries.values())
-            ended = [e for e in entries if e.ticket is None and not self._queue.is_running(e)]
-        for entry in ended:
-            if now - _changed(entry.path / "seen", entry.path) > self.limits.expire_seconds:
-                self._delete(entry)
-        exports = (path for entry in entries for path in entry.path.glob("exports/*"))
-        for path in (*self.folder.glob(f"{_DOWNLOADS}/*"), *exports):
-            if now - _changed(path) > self.limits.download_seconds:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _own(folder: Path):
-    """A lock for as long as this server lives: two would start the same runs."""
-    file = open(folder / ".server", "w")  # noqa: SIM115 - closed with the server
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UserError(f"Another server uses {folder}. End it or choose another folder.") from None
-    return file
 
 
 def _unknown() -> NoReturn:
@@ -379,27 +327,3 @@ def _digest(owner: object) -> str | None:
     if type(owner) is not str or not _ID.fullmatch(owner):
         return None
     return hashlib.sha256(owner.encode()).hexdigest()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total
-
-
-def _changed(*paths: Path) -> float:
-    """When the first of `paths` that is there was changed; now, where none is."""
-    for path in paths:
-        with suppress(OSError):
-            return path.stat().st_mtime
-    return time.time()
