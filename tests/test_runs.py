@@ -28,6 +28,7 @@ from train.verdict import verdict
 
 ROOT = Path(__file__).parent.parent
 OWNER = new_owner()
+LONGER = QUICK | {"steps": 200}
 
 
 def weights(folder: Path) -> torch.Tensor:
@@ -38,7 +39,7 @@ def weights(folder: Path) -> torch.Tensor:
 def undisturbed(tmp_path_factory, base, no_probe):
     """The status and the model of a whole run that nothing disturbed."""
     runs = Runs(tmp_path_factory.mktemp("undisturbed"), LIMITS)
-    run_id = runs.create(order(base, QUICK | {"steps": 40}), OWNER)
+    run_id = runs.create(order(base, LONGER), OWNER)
     yield wait_for_end(runs, run_id), runs.model_folder(run_id)
     runs.close()
 
@@ -83,8 +84,8 @@ def test_every_checkpoint_is_a_model(open_runs, base):
     runs = open_runs()
     run_id = runs.create(order(base, QUICK | {"lora_rank": 2}), OWNER)
     status = wait_for_end(runs, run_id)
-    last = status.checkpoints[-1].step
-    assert torch.equal(weights(runs.model_folder(run_id, last)), weights(runs.model_folder(run_id)))
+    last, best = status.checkpoints[-1].step, status.best_step
+    assert torch.equal(weights(runs.model_folder(run_id, best)), weights(runs.model_folder(run_id)))
     assert runs.model_folder(run_id, float(last)) == runs.model_folder(run_id, last)
     assert f"step-{last}" in runs.zip_model(run_id, last).name
     assert runs.base_folder(run_id) == base
@@ -134,9 +135,9 @@ def test_stop_leaves_a_model_and_resume_goes_on(open_runs, base, keep):
 
 def test_a_killed_worker_is_interrupted_and_resumes_exactly(open_runs, base, undisturbed):
     runs = open_runs()
-    run_id = runs.create(order(base, QUICK | {"steps": 40}), OWNER)
-    for step in (0, 10, 25):
-        wait(runs, run_id, lambda status: status.step >= step)  # noqa: B023
+    run_id = runs.create(order(base, LONGER), OWNER)
+    for step in (1, 60, 120):
+        wait(runs, run_id, lambda s: s.state in RUNNING and s.step >= step)  # noqa: B023
         os.kill(control.holder(runs.folder / run_id), signal.SIGKILL)
         status = wait(runs, run_id, lambda status: status.state == "interrupted")
         assert "Resume" in status.message
@@ -170,7 +171,7 @@ from train.runs import Runs
 from tests.toy_runs import LIMITS, order, QUICK
 estimate.measured = lambda *given: Pace(0.01, 0.001, 0.004)
 runs = Runs(Path(sys.argv[1]), LIMITS)
-for changes in (QUICK | {"steps": 40}, QUICK):
+for changes in (QUICK | {"steps": 200}, QUICK):
     print(runs.create(order(Path(sys.argv[2]), changes), sys.argv[3]), flush=True)
 time.sleep(300)
 """
@@ -319,6 +320,7 @@ def test_delete_my_data_ends_and_deletes_all_of_it(open_runs, base):
 
 def test_runs_expire_after_the_last_look(open_runs, base):
     runs = open_runs(replace(LIMITS, running=0, expire_seconds=1000, download_seconds=1000))
+    runs._swept = time.monotonic() + 1e6  # only when the test says so
     looked_at, waiting, old = (runs.create(order(base), new_owner()) for _ in range(3))
     for run_id in (looked_at, old):
         runs.stop(run_id)
@@ -404,10 +406,10 @@ def test_a_done_run_is_continued(open_runs, base):
 
 def test_a_run_in_slices(open_runs, base, undisturbed):
     runs = open_runs(replace(LIMITS, running=0))
-    run_id = runs.create(order(base, QUICK | {"steps": 40}), OWNER)
+    run_id = runs.create(order(base, LONGER), OWNER)
     states = [runs.status(run_id).state]
     while states[-1] in ("queued", "interrupted"):
-        for _ in runs.slice(run_id, 0.05):
+        for _ in runs.slice(run_id, 0.3):
             assert runs.status(run_id).state in RUNNING
         states.append(runs.status(run_id).state)
     assert set(states) == {"queued", "interrupted", "done"}

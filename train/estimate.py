@@ -29,7 +29,7 @@ _PROCESS_BYTES = 400e6  # PyTorch and the tables, without a model
 _BLOCK = 256
 _EVALUATION_SHARE = 0.2  # of the time of training
 _FORWARD_SPEED = 2.5  # times the speed of forward and backward
-_FEWEST_VALIDATION_WINDOWS = 16
+_FEWEST_VALIDATION_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ def _sample_seconds(shape: ModelConfig) -> float:
 
 
 def memory(shape: ModelConfig, config: TrainConfig) -> float:
-    """Bytes at the peak of a run: weights, gradients, AdamW's two means, activations, logits."""
+    """Bytes at the peak of a run: weights, gradients, AdamW's two means, a copy for a checkpoint,
+    activations, logits."""
     weights = empty_model(shape).parameter_count()
     trained = _trained(shape, config)
     logits = 3 * 4 * shape.vocab_size

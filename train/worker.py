@@ -124,6 +124,7 @@ class _Stretch:
     ) -> None:
         self.run, self.heartbeat, self.was_told = run, heartbeat, was_told
         self.seconds, self.deadline = seconds, time.monotonic() + seconds
+        self.moved = False  # the shortest slice makes a step: else a run might never end
         self.job = _limited(existing_job(run.path, world, ()))
         self.text = _training_text(self.job)
         self.trainer = Trainer(self.job.model, self.job.data, self.job.config, run, world)
@@ -133,6 +134,7 @@ class _Stretch:
         for index, progress in enumerate(self.trainer.steps(self._should_stop)):
             if index == 0:
                 self.heartbeat.tell(since=progress.step)
+            self.moved = True
             yield progress
 
     def finish(self, pause: bool) -> None:
@@ -152,7 +154,8 @@ class _Stretch:
 
     def _should_stop(self) -> bool:
         requested = (self.run.path / control.STOP).exists()
-        return requested or self.was_told() or time.monotonic() >= self.deadline
+        time_up = self.moved and time.monotonic() >= self.deadline
+        return requested or self.was_told() or time_up
 
     def _cause(self, done: bool, stop: dict) -> str | None:
         state, steps = self.trainer.state, self.job.config.steps
