@@ -14,3 +14,10 @@ def machine_memory() -> float:
     except OSError:
         limit = "max"
     return float(physical if limit == "max" else min(physical, int(limit)))
+
+
+def core_count() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -30,7 +30,7 @@ QUICK = {
     "precision": "float32",
 }
 LONG = QUICK | {"steps": 50_000, "evaluate_every": 10, "sample_every": 0}
-LIMITS = Limits(free_disk_bytes=0)
+LIMITS = Limits(free_disk_bytes=0, threads=1)
 
 
 def make_base(folder: Path) -> Path:

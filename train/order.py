@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2.errors import UserError
+from gpt2.machine import core_count
 from train.config import TrainConfig
 
 PRESET_NAMES = ("taste", "good", "thorough")
@@ -29,7 +30,9 @@ class Limits:
     run_seconds: int = 3 * 3600  # of one stretch; then it stops and keeps what it has
     expire_seconds: int = 7 * 86_400  # after the last look or change
     download_seconds: int = 3600  # how long a zip, or an exported checkpoint, is kept
-    threads: int = 1  # of the worker
+    # Of the worker: it is of lower priority and never spins, so generation hardly feels it
+    # (benchmarks/while_training.py).
+    threads: int = field(default_factory=core_count)
 
     def __post_init__(self) -> None:
         for option in fields(self):

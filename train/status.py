@@ -188,9 +188,9 @@ class _Log:
     def lines(self) -> list[dict[str, Any]]:
         try:
             with open(self._path, "rb") as file:
-                number = os.fstat(file.fileno()).st_ino
-                if number != self._file:
-                    self._file, self._offset, self._found = number, 0, []
+                about = os.fstat(file.fileno())
+                if about.st_ino != self._file or about.st_size < self._offset:
+                    self._file, self._offset, self._found = about.st_ino, 0, []
                 file.seek(self._offset)
                 new = file.read()
         except OSError:
