@@ -173,7 +173,7 @@ def test_a_dead_processes_unfinished_files_are_no_harm(begin):
 
 
 def failing(error):
-    def fail(*given):
+    def fail(*given, **more):
         raise error
 
     return fail
