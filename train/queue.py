@@ -83,6 +83,14 @@ class Queue:
         ]
         return sorted(found, key=lambda entry: entry.ticket)
 
+    def place(self, entry: Entry) -> tuple[int, float]:
+        """Of a waiting run: its place, 1 = next, and the seconds until its turn, an estimate: what
+        runs and what stands before it, over what runs at a time."""
+        waiting = self.waiting()
+        index = waiting.index(entry) if entry in waiting else len(waiting)
+        before = (*self.running(), *waiting[:index])
+        return index + 1, sum(map(_seconds_left, before)) / max(1, self._limits.running)
+
     def running(self) -> list[Entry]:
         return [self.entries[name] for name in self._running]
 
@@ -179,3 +187,11 @@ class Queue:
                 "The training process could not start; the end of its log says why. "
                 "Resume to try again.",
             )
+
+
+def _seconds_left(entry: Entry) -> float:
+    """By the plan of a run and the step that it has reached."""
+    planned = control.read(entry.path, control.ORDER).get("seconds", 0.0)
+    steps = control.read(entry.path, "config.json").get("train", {}).get("steps", 0)
+    done = control.read(entry.path, "state.json").get("step", 0)
+    return planned * max(0.05, 1 - done / max(1, steps))

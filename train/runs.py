@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import re
-import secrets
 import threading
 import time
 import traceback
@@ -19,6 +16,7 @@ from gpt2.errors import UserError
 from train import control
 from train.exports import export_checkpoint, parse_step, zip_folder
 from train.housekeeping import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
+from train.identity import digest, find_id, is_id, new_id
 from train.intake import take_in
 from train.memorisation import TrainingTexts
 from train.order import Limits, RunOrder, show
@@ -27,7 +25,6 @@ from train.run_folder import Progress, RunFolder
 from train.status import ENDED, RunStatus, StatusReader
 from train.worker import train_slice
 
-_ID = re.compile(r"[0-9a-f]{32}")
 _TICK_SECONDS = 0.3
 _SWEEP_SECONDS = 60.0
 _SEEN_SECONDS = 60.0  # how exactly the last look is noted
@@ -37,7 +34,7 @@ _MOST_SAMPLE = 20_000  # characters
 
 def new_owner() -> str:
     """A random id of 128 bits, for a visitor's browser to keep."""
-    return secrets.token_hex(16)
+    return new_id()
 
 
 class Runs:
@@ -60,7 +57,7 @@ class Runs:
         self._readers: dict[str, StatusReader] = {}
         self._texts = TrainingTexts()
         for path in self.folder.iterdir():
-            order = control.read(path, control.ORDER) if _ID.fullmatch(path.name) else {}
+            order = control.read(path, control.ORDER) if is_id(path.name) else {}
             if order:
                 self._queue.add(Entry(path.name, path, order["owner"]))
         self._closed = threading.Event()
@@ -71,29 +68,29 @@ class Runs:
     def create(self, order: RunOrder, owner: object) -> str:
         """Tokenise the order's text, delete the upload, queue the run; returns its id. Takes as
         long as tokenising: seconds for 20 MB."""
-        digest = _digest(owner)
-        if digest is None:
+        kept = digest(owner)
+        if kept is None:
             raise UserError("Your browser's id is not valid. Reload the page to get a new one.")
         if not isinstance(order, RunOrder):
             raise UserError("A run needs an order.")
         with self._guard:
-            self._refuse_more(digest)
-            self._coming.append(digest)
-        run_id = secrets.token_hex(16)
+            self._refuse_more(kept)
+            self._coming.append(kept)
+        run_id = new_id()
         try:
             aside = self.folder / f"{ASIDE}{run_id}"
             final = self.folder / run_id
-            take_in(order, aside, final, digest, self.limits, self._house.refuse)
+            take_in(order, aside, final, kept, self.limits, self._house.refuse)
             with self._guard:
                 aside.rename(final)
-                entry = Entry(run_id, final, digest)
+                entry = Entry(run_id, final, kept)
                 self._queue.entries[run_id] = entry
                 self._touch(entry)
                 self._queue.enqueue(entry)
                 self._queue.tick()
         finally:
             with self._guard:
-                self._coming.remove(digest)
+                self._coming.remove(kept)
         return run_id
 
     def status(self, run_id: object) -> RunStatus:
@@ -101,16 +98,14 @@ class Runs:
         entry = self._find(run_id)
         self._touch(entry)
         with self._guard:
-            state, place = self._state(entry), None
-            if state == "queued":
-                place = 1 + [e.id for e in self._queue.waiting()].index(entry.id)
+            state = self._state(entry)
+            place, wait = self._queue.place(entry) if state == "queued" else (None, None)
             reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
         try:
             status = reader.read(entry.id, state)
         except (UserError, OSError):
             self._find(run_id)  # discarded in this moment: say so
             raise
-        wait = self._wait(place) if place else None
         expires = time.time() + self.limits.expire_seconds
         return replace(status, place=place, wait_seconds=wait, expires=expires)
 
@@ -236,20 +231,16 @@ class Runs:
         self._claim.close()
 
     def _find(self, run_id: object) -> Entry:
-        """Compared in constant time with every id; nothing becomes a path before it is known."""
-        found = None
-        if type(run_id) is str and _ID.fullmatch(run_id):
-            with self._guard:
-                for known, entry in self._queue.entries.items():
-                    if hmac.compare_digest(known, run_id):
-                        found = entry
-        return found or _unknown()
+        """Nothing that was sent becomes a path before it is a known id."""
+        with self._guard:
+            found = find_id(run_id, self._queue.entries)
+            return self._queue.entries[found] if found else _unknown()
 
     def _entries_of(self, owner: object) -> list[Entry]:
-        digest = _digest(owner)
+        kept = digest(owner)
         with self._guard:
             entries = list(self._queue.entries.values())
-        own = [e for e in entries if digest and hmac.compare_digest(e.owner, digest)]
+        own = [e for e in entries if kept and hmac.compare_digest(e.owner, kept)]
         return sorted(own, key=lambda e: -control.read(e.path, control.ORDER).get("created", 0))
 
     def _state(self, entry: Entry) -> str:
@@ -259,16 +250,19 @@ class Runs:
             # Its process was started but does not hold the run yet: what it wrote is of before.
             return "preparing" if self._queue.is_running(entry) else "queued"
         recorded = control.read(entry.path, "state.json").get("state")
-        return recorded if recorded in ("done", "stopped", "failed") else "interrupted"
+        if recorded in ("done", "stopped", "failed"):
+            return recorded
+        # Alive, although it held nothing a moment ago: it has just begun.
+        return "preparing" if entry.is_running else "interrupted"
 
     def _require_ended(self, entry: Entry) -> str:
         state = self._state(entry)
         if state not in ENDED:
             raise UserError(f"This run is {state} already.")
+        self._queue.settle(entry)
         return state
 
     def _go_on(self, entry: Entry) -> None:
-        self._queue.settle(entry)
         self._refuse_more(entry.owner)
         control.remove(entry.path, control.STOP)
         self._queue.enqueue(entry)
@@ -276,20 +270,6 @@ class Runs:
 
     def _refuse_more(self, owner: str) -> None:
         self._queue.refuse_more(owner, self._coming)
-
-    def _wait(self, place: int) -> float:
-        """An estimate: what runs and what stands before, over what runs at a time."""
-        with self._guard:
-            running, before = self._queue.running(), self._queue.waiting()[: place - 1]
-        seconds = 0.0
-        for entry in (*running, *before):
-            planned = control.read(entry.path, control.ORDER).get("seconds", 0.0)
-            with suppress(UserError, OSError, KeyError):
-                described = RunFolder(entry.path).description()["train"]["steps"]
-                done = control.read(entry.path, "state.json").get("step", 0)
-                planned *= max(0.05, 1 - done / described)
-            seconds += planned
-        return seconds / max(1, self.limits.running)
 
     def _delete(self, entry: Entry) -> None:
         with self._guard:
@@ -320,10 +300,3 @@ class Runs:
 
 def _unknown() -> NoReturn:
     raise UserError("There is no such run (any more). Check its link; runs expire in time.")
-
-
-def _digest(owner: object) -> str | None:
-    """What is kept of a visitor's id: who reads the disk cannot become them."""
-    if type(owner) is not str or not _ID.fullmatch(owner):
-        return None
-    return hashlib.sha256(owner.encode()).hexdigest()

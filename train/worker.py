@@ -147,7 +147,10 @@ class _Stretch:
         done, step = self.trainer.finished, self.trainer.state.step
         self.trainer.export("best" if done else keep)
         if not self.was_told():  # then there are only seconds left
-            self._measure_memorisation()
+            try:
+                self._measure_memorisation()
+            except Exception:  # the model is written: a run is no failure for want of a figure
+                traceback.print_exc()
         self.run.prune([step, self.trainer.state.best_step])
         control.remove(self.run.path, control.STOP)
         self.run.set_state("done" if done else "stopped", step, self._cause(done, stop))
