@@ -51,6 +51,7 @@ def open_tab(browser, server):  # noqa: F811
         if beside is None:
             size = {"width": width, "height": 900}
             contexts.append(browser.new_context(viewport=size, **options))
+            contexts[-1].set_default_timeout(15_000)
         page = watch((beside.context if beside else contexts[-1]).new_page())
         page.goto(server.url + query)
         page.get_by_role("tab", name="Fine-tune").click()
@@ -73,12 +74,24 @@ def start(page: Page, text: str | None = TEXT, settings: dict = QUICK) -> str:
     if page.locator("#field-steps").is_hidden():
         page.locator("#advanced > button").click()
     for label, value in settings.items():
-        page.locator("#fields").get_by_label(label, exact=True).fill(str(value))
+        field(page, label).fill(str(value))
     expect(page.locator("#feasible b")).to_be_visible()
     page.locator("#start").click()
     expect(page.locator("#run")).to_be_visible(timeout=20_000)
     page.wait_for_function("location.search.startsWith('?run=')")
     return page.url.split("run=")[1]
+
+
+def field(page: Page, title: str) -> Locator:
+    """A control of the Advanced section."""
+    name = title.lower().replace(" ", "-")
+    return page.locator(f"#field-{name}").locator("input, textarea")
+
+
+def upload(page: Page, file: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#upload").click()
+    chooser.value.set_files(file)
 
 
 def pill(page: Page) -> Locator:
@@ -108,7 +121,7 @@ def test_from_an_upload_to_a_model_that_transformers_opens(open_tab, server, tmp
     page = open_tab()
     file = tmp_path / "diary.txt"
     file.write_text(TEXT)
-    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(file)
+    upload(page, file)
     expect(page.locator("#text-card .facts")).to_contain_text("diary.txt")
     expect(page.locator("#text-card .facts")).to_contain_text(f"{len(TEXT):,} characters")
     expect(page.locator("#tune-text")).to_be_hidden()
@@ -278,9 +291,7 @@ def test_two_browsers_do_not_see_each_others_runs(open_tab, server):
 def test_a_bad_file_is_refused_in_words(open_tab, name, content, words, tmp_path):
     page = open_tab()
     (tmp_path / name).write_bytes(content)
-    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(
-        tmp_path / name
-    )
+    upload(page, tmp_path / name)
     expect(page.locator("#text-card .error")).to_contain_text(words)
     page.locator("#start").click()
     expect(page.locator("#tune-status .error")).to_be_visible()
@@ -292,7 +303,7 @@ def test_bad_settings_are_refused_in_words(open_tab):
     page = open_tab()
     page.locator("#tune-text textarea").fill(TEXT)
     page.locator("#advanced > button").click()
-    steps = page.locator("#fields").get_by_label("Steps", exact=True)
+    steps = field(page, "Steps")
     for value, words in (("many", "number"), ("0", "steps must be"), ("1e99", "number")):
         steps.fill(value)
         page.locator("#start").click()

@@ -60,33 +60,37 @@ class Tuner:
 
     # ---- the text
 
-    def take_file(self, path: object, before: Upload | None) -> dict:
+    def take_file(self, path: object, before: Upload | None, model: object) -> dict:
         _remove(before)
         try:
             upload = take_upload(path, self.site.limits)
         except UserError as error:
-            return {self.upload: None, **self._refuse(error), **self._show_source(None)}
-        return {self.upload: upload, **self._show_source(upload)}
+            return {self.upload: None, **self._show_source(None), **self._refuse(error)}
+        return (
+            self._show_source(upload)
+            | self.describe(upload, None, _first_column(upload), model)
+            | {self.upload: upload}
+        )
 
-    def use_sample(self, before: Upload | None) -> dict:
-        _remove(before)
-        text = SAMPLE.read_text(encoding="utf-8")
-        return {self.upload: None, **self._show_source(None, text)}
+    def use_sample(self, before: Upload | None, model: object) -> dict:
+        return self._replace(before, SAMPLE.read_text(encoding="utf-8"), model)
 
-    def clear(self, before: Upload | None) -> dict:
+    def clear(self, before: Upload | None, model: object) -> dict:
+        return self._replace(before, "", model)
+
+    def _replace(self, before: Upload | None, text: str, model: object) -> dict:
         _remove(before)
-        return {self.upload: None, **self._show_source(None, "")}
+        shown = self._show_source(None, text) | self.describe(None, text, None, model)
+        return shown | {self.upload: None}
 
     def _show_source(self, upload: Upload | None, text: str | None = None) -> dict:
         """An upload takes the place of the text; a table asks for its column."""
         columns = upload.columns if upload else ()
-        first = next((name for name in columns if name.lower() in ("text", "content")), None)
-        value = first or (columns[0] if columns else None)
         words = {} if text is None else {"value": text}
         return {
             self.desk.text: gr.Textbox(visible=upload is None, **words),
             self.desk.column: gr.Dropdown(
-                choices=list(columns), value=value, visible=bool(columns)
+                choices=list(columns), value=_first_column(upload), visible=bool(columns)
             ),
         }
 
@@ -215,6 +219,13 @@ def feasibility(plan: Estimate) -> str:
     return f"<p>{words}</p>{note}"
 
 
+def _first_column(upload: Upload | None) -> str | None:
+    """The one that is most likely the text."""
+    columns = upload.columns if upload else ()
+    named = (name for name in columns if name.lower() in ("text", "content"))
+    return next(named, columns[0] if columns else None)
+
+
 def _remove(upload: Upload | None) -> None:
     if upload is not None:
         upload.remove()
@@ -242,13 +253,13 @@ def _wire_text(tuner: Tuner) -> None:
 
     for trigger in (desk.text.change, desk.column.input, site.picker.chosen.change):
         describe_and_plan(trigger)
-    taken = desk.upload.upload(
-        tuner.take_file, [desk.upload, tuner.upload], [*places, *shown], **LIGHT
-    )
-    taken.success(tuner.describe, source, shown, **LIGHT).then(tuner.plan, **planning)
-    for button, handler in ((desk.sample, tuner.use_sample), (desk.clear, tuner.clear)):
-        done = button.click(handler, [tuner.upload], [*places, *shown], **LIGHT)
-        done.then(tuner.describe, source, shown, **LIGHT).then(tuner.plan, **planning)
+    before = [tuner.upload, site.picker.model]
+    for trigger, handler, inputs in (
+        (desk.upload.upload, tuner.take_file, [desk.upload, *before]),
+        (desk.sample.click, tuner.use_sample, before),
+        (desk.clear.click, tuner.clear, before),
+    ):
+        trigger(handler, inputs, [*places, *shown], **LIGHT).then(tuner.plan, **planning)
     desk.preset.input(tuner.plan, **planning)
     for control in fields:
         event = control.input if isinstance(control, gr.Dropdown) else control.blur

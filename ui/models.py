@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,10 +94,15 @@ class Models:
     def choices(self) -> tuple[Choice, ...]:
         return tuple(self._choices.values())
 
-    def rows(self, owner: str | None = None) -> list[tuple[str, str]]:
-        """The picker's rows, (words, name): everybody's choices and the visitor's own models."""
+    def rows(self, owner: str | None = None, chosen: object = None) -> list[tuple[str, str]]:
+        """The picker's rows, (words, name): the visitor's own models, then everybody's choices.
+        A run's checkpoint stands there only while it is `chosen`."""
         own = models_of(self._runs, owner) if self._runs else []
-        return [(f"{title} · my run", model.name) for model, title in own] + [
+        named = {model.name: title for model, title in own}
+        if self._runs and (model := RunModel.parse(chosen)) and model.name not in named:
+            with suppress(UserError):  # deleted meanwhile
+                named[model.name] = model.title(self._runs.status(model.run))
+        return [(f"{title} · my run", name) for name, title in named.items()] + [
             (self.label(choice), choice.name) for choice in self.choices
         ]
 

@@ -59,7 +59,7 @@ def add_picker(models: Models, start: Loaded, visitor: gr.BrowserState) -> Picke
             return
         yield {
             status: _ready(loaded),
-            model: gr.Dropdown(choices=models.rows(owner), value=name, info=_advice(loaded)),
+            model: gr.Dropdown(choices=models.rows(owner, name), value=name, info=_advice(loaded)),
             chosen: name,
         }
 
@@ -73,7 +73,7 @@ def add_picker(models: Models, start: Loaded, visitor: gr.BrowserState) -> Picke
             kept = start.choice
         return {
             status: _line(f"{words} {kept.title} stays in use.", "error"),
-            model: gr.Dropdown(choices=models.rows(owner), value=kept.name),
+            model: gr.Dropdown(choices=models.rows(owner, kept.name), value=kept.name),
             chosen: kept.name,
         }
 

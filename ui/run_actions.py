@@ -6,6 +6,7 @@ import html
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 import gradio as gr
 
@@ -35,23 +36,28 @@ class RunActions:
 
     # ---- coming back
 
-    def attach(self, request: gr.Request, kept: object) -> dict:
+    def attach(self, request: gr.Request, kept: object, chosen: str) -> dict:
         """The page was opened: the run of its address, else the one looked at last."""
         visitor = Visitor.parse(kept).known()
         if asked := request.query_params.get("run"):
             visitor = visitor.at(as_id(asked) or visitor.run)
-        return {self.site.visitor: visitor.kept()} | self._lists(visitor)
+        return {self.site.visitor: visitor.kept()} | self._lists(visitor, chosen)
 
-    def lists(self, kept: object) -> dict:
-        return self._lists(Visitor.parse(kept))
+    def lists(self, kept: object, chosen: str) -> dict:
+        return self._lists(Visitor.parse(kept), chosen)
 
-    def _lists(self, visitor: Visitor) -> dict:
-        """The visitor's own runs below the desk, their models in the picker."""
+    def _lists(self, visitor: Visitor, chosen: str) -> dict:
+        """The visitor's own runs below the desk, their models in the picker; where the model in
+        use was deleted, the first one takes its place."""
+        models = self.site.models.rows(visitor.owner, chosen)
+        if chosen not in [name for _, name in models]:
+            chosen = self.site.start.choice.name
         rows = run_rows(self.site.runs, visitor.owner)
         here = visitor.run if visitor.run in [run for _, run in rows] else None
         return {
             self.desk.mine: gr.Dropdown(choices=rows, value=here),
-            self.site.picker.model: gr.Dropdown(choices=self.site.models.rows(visitor.owner)),
+            self.site.picker.model: gr.Dropdown(choices=models, value=chosen),
+            self.site.picker.chosen: chosen,
         }
 
     def pick(self, kept: object, run: object) -> dict:
@@ -91,17 +97,17 @@ class RunActions:
 
     # ---- throwing away, in two clicks
 
-    def discard(self, kept: object) -> dict:
+    def discard(self, kept: object, chosen: str) -> dict:
         said = self._doing(self.site.runs.discard, "The run and its model are deleted.")(kept)
         visitor = Visitor.parse(kept).at(None)
         return {
             self.view.notice: said,
             self.site.visitor: visitor.kept(),
             **self.view.clear(),
-            **self._lists(visitor),
+            **self._lists(visitor, chosen),
         }
 
-    def forget(self, kept: object) -> dict:
+    def forget(self, kept: object, chosen: str) -> dict:
         visitor = Visitor.parse(kept)
         try:
             count = self.site.runs.delete_owner(visitor.owner) if visitor.owner else 0
@@ -114,18 +120,19 @@ class RunActions:
             self.desk.forget_surely: gr.Button(visible=False),
             self.site.visitor: visitor.kept(),
             **self.view.clear(),
-            **self._lists(visitor),
+            **self._lists(visitor, chosen),
         }
 
     # ---- wiring
 
     def wire(self) -> None:
         site, desk, view, sheet = self.site, self.desk, self.view, self.sheet
-        lists = [desk.mine, site.picker.model]
+        lists = [desk.mine, site.picker.model, site.picker.chosen]
+        who = [site.visitor, site.picker.chosen]
         look = {"fn": view.look, "inputs": [site.visitor, view.shown], "outputs": view.outputs}
         address = {"fn": None, "inputs": [site.visitor], "js": SHOW_RUN}
 
-        opened = site.page.load(self.attach, [site.visitor], [site.visitor, *lists], **LIGHT)
+        opened = site.page.load(self.attach, who, [site.visitor, *lists], **LIGHT)
         picked = desk.mine.input(self.pick, [site.visitor, desk.mine], [site.visitor], **LIGHT)
         for event in (opened, picked):
             event.then(**look, **LIGHT).then(**address, api_visibility="private")
@@ -145,11 +152,11 @@ class RunActions:
 
         ask, sure = sheet.buttons["discard"], sheet.discard_surely
         thrown = [site.visitor, view.notice, *lists, *view.outputs]
-        ask.click(lambda: _swap(ask, sure), None, [ask, sure], **LIGHT)
-        discarded = sure.click(self.discard, [site.visitor], thrown, **LIGHT)
+        ask.click(partial(_swap, ask, sure), None, [ask, sure], **LIGHT)
+        discarded = sure.click(self.discard, who, thrown, **LIGHT)
         ask, sure = desk.forget, desk.forget_surely
-        ask.click(lambda: _swap(ask, sure), None, [ask, sure], **LIGHT)
-        forgotten = sure.click(self.forget, [site.visitor], [*thrown, ask, sure], **LIGHT)
+        ask.click(partial(_swap, ask, sure), None, [ask, sure], **LIGHT)
+        forgotten = sure.click(self.forget, who, [*thrown, ask, sure], **LIGHT)
         for event in (discarded, forgotten):
             event.then(**address, api_visibility="private")
 

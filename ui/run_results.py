@@ -44,9 +44,7 @@ class RunResults:
             choice = self.site.models.find(model.name)
         except UserError as error:
             return {self.sheet.result: _line(str(error), True)}
-        rows = self.site.models.rows(Visitor.parse(kept).owner)
-        if choice.name not in [name for _, name in rows]:
-            rows.insert(0, (f"{choice.title} · my run", choice.name))
+        rows = self.site.models.rows(Visitor.parse(kept).owner, choice.name)
         return {
             self.site.picker.model: gr.Dropdown(choices=rows, value=choice.name),
             self.site.tabs: gr.Tabs(selected=WRITE_TAB),

@@ -61,7 +61,7 @@ def _uploaded(path: object) -> Path:
     """Only what was uploaded: a program may send any path."""
     place = Path(get_upload_folder()).resolve()
     try:
-        folder = Path(path).parent.resolve() if type(path) is str else place
+        folder = Path(path).parent.resolve() if isinstance(path, str) else place
     except (OSError, ValueError, RuntimeError):
         folder = place
     if place not in folder.parents:
