@@ -187,8 +187,7 @@ class Tuner:
             log.exception("a run could not be started")
             yield ready | self._say(BROKEN, error=True)
             return
-        _remove(upload)
-        gone = {self.upload: None, **self._show_source(None)} if upload else {}
+        gone = self._replace(upload, "", model) if upload else {}
         words = "The file has been read and deleted." if upload else "Started."
         yield (
             ready
@@ -274,14 +273,8 @@ def _wire_start(tuner: Tuner) -> None:
         tuner.start,
         [*source, *desk.fields.values()],
         [
-            desk.start,
-            desk.status,
-            view.announcer,
-            tuner.upload,
-            desk.text,
-            desk.column,
-            site.visitor,
-            view.timer,
+            *[desk.start, desk.status, view.announcer, site.visitor, view.timer],
+            *[*places, desk.card, desk.feasible, desk.clear, tuner.card],
         ],
         concurrency_id="start-run",
         concurrency_limit=2,

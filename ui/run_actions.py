@@ -39,12 +39,16 @@ class RunActions:
     def attach(self, request: gr.Request, kept: object, chosen: str) -> dict:
         """The page was opened: the run of its address, else the one looked at last."""
         visitor = Visitor.parse(kept).known()
-        if asked := request.query_params.get("run"):
-            visitor = visitor.at(as_id(asked) or visitor.run)
+        asked = as_id(request.query_params.get("run"))
+        if asked or not self._is_here(visitor.run):  # of a run that was asked for it is said
+            visitor = visitor.at(asked)
         return {self.site.visitor: visitor.kept()} | self._lists(visitor, chosen)
 
-    def lists(self, kept: object, chosen: str) -> dict:
-        return self._lists(Visitor.parse(kept), chosen)
+    def _is_here(self, run: str | None) -> bool:
+        try:
+            return run is not None and bool(self.site.runs.status(run))
+        except UserError:
+            return False
 
     def _lists(self, visitor: Visitor, chosen: str) -> dict:
         """The visitor's own runs below the desk, their models in the picker; where the model in
@@ -151,7 +155,7 @@ class RunActions:
             event.then(**look, **LIGHT)
 
         ask, sure = sheet.buttons["discard"], sheet.discard_surely
-        thrown = [site.visitor, view.notice, *lists, *view.outputs]
+        thrown = [site.visitor, *lists, *view.outputs]
         ask.click(partial(_swap, ask, sure), None, [ask, sure], **LIGHT)
         discarded = sure.click(self.discard, who, thrown, **LIGHT)
         ask, sure = desk.forget, desk.forget_surely

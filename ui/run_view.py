@@ -51,7 +51,7 @@ class RunView:
         parts = [sheet.blank, sheet.box, sheet.head, sheet.chart, sheet.link, sheet.samples]
         parts += [*sheet.buttons.values(), sheet.discard_surely, sheet.more_row]
         parts += [sheet.after, sheet.checkpoint, sheet.meter, sheet.compared]
-        return [*parts, self.timer, self.announcer, self.shown]
+        return [*parts, self.notice, self.timer, self.announcer, self.shown]
 
     def look(self, kept: object, shown: Shown) -> dict:
         """What the timer asks for: the visitor's run as it is now."""
@@ -129,6 +129,7 @@ class RunView:
             },
             self.sheet.discard_surely: gr.Button(visible=False),
             self.sheet.more_row: gr.Row(visible="extend" in possible),
+            self.notice: "",
         }
 
     def _samples(self, status: RunStatus) -> dict:
