@@ -25,12 +25,13 @@ from train.status import STATES, CheckpointInfo, Sample
 from ui import run_card, samples_card, words
 from ui.chart import MOST_POINTS, loss_chart, nice_ticks, thin
 from ui.downloads import DOWNLOAD_SECONDS, make_download, sweep
-from ui.finetune_view import checkpoint_rows, preset_rows
+from ui.finetune_view import preset_rows
 from ui.models import Models
 from ui.publish import check_repository, find_token, model_card, publish
 from ui.run_actions import run_rows
 from ui.run_models import RunModel, models_of, short_name
 from ui.run_view import possible_actions
+from ui.sheet_view import checkpoint_rows
 from ui.text_source import SAMPLE, card, show_card, take_upload
 from ui.training_fields import NAMES, given
 from ui.visitor import Visitor
@@ -525,7 +526,8 @@ def test_an_order_takes_what_the_fields_give():
 
 
 def test_a_login_button_is_there_only_where_it_works(monkeypatch):
-    from ui.finetune_view import build_desk, build_sheet
+    from ui.finetune_view import build_desk
+    from ui.sheet_view import build_sheet
 
     monkeypatch.delenv("SPACE_ID", raising=False)
     with gr.Blocks() as page:

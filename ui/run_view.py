@@ -17,7 +17,7 @@ from gpt2.errors import UserError
 from train.status import ENDED, RunStatus
 from train.verdict import verdict
 from ui import run_card, samples_card
-from ui.finetune_view import ACTIONS, BLANK, Sheet, checkpoint_rows
+from ui.sheet_view import ACTIONS, BLANK, Sheet, checkpoint_rows
 from ui.site import Site
 from ui.visitor import Visitor
 
