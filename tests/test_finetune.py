@@ -28,9 +28,8 @@ from ui.downloads import DOWNLOAD_SECONDS, make_download, sweep
 from ui.finetune_view import preset_rows
 from ui.models import Models
 from ui.publish import check_repository, find_token, model_card, publish
-from ui.run_actions import run_rows
-from ui.run_models import RunModel, models_of, short_name
-from ui.run_view import possible_actions
+from ui.run_models import RunModel, models_of, run_rows, short_name
+from ui.run_view import Shown, possible_actions
 from ui.sheet_view import checkpoint_rows
 from ui.text_source import SAMPLE, card, show_card, take_upload
 from ui.training_fields import NAMES, given
@@ -535,3 +534,54 @@ def test_a_login_button_is_there_only_where_it_works(monkeypatch):
         build_sheet()
     kinds = {type(block) for block in page.blocks.values()}
     assert gr.LoginButton not in kinds
+
+
+# ---- looking at a run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def look():
+    """The timer's handler as the page has it, and the runs that it sees."""
+    runs = FakeRuns({RUN: make_status(30, state="training")}, {RUN: OWNER}, STORYTELLER)
+    models = Models("storyteller", runs=runs)
+    page = app.build_page(models, models.start(), runs, Limits())
+    handler = next(fn.fn for fn in page.fns.values() if fn.name == "look")
+
+    def look_at(shown: Shown, run: str = RUN) -> tuple[dict, Shown]:
+        changes = handler({"owner": OWNER, "run": run}, shown, "storyteller")
+        new = [value for value in changes.values() if isinstance(value, Shown)]
+        return {getattr(key, "elem_id", key): value for key, value in changes.items()}, (
+            new[0] if new else shown
+        )
+
+    return look_at, runs
+
+
+def test_only_what_has_changed_is_sent(look):
+    look_at, runs = look
+    first, shown = look_at(Shown())
+    assert {"run-head", "run-chart", "timeline", "run-link", "tune-announcer"} <= set(first)
+    assert look_at(shown)[0] == {"__type__": "update"}, "nothing"
+    runs.statuses[RUN] = make_status(31, state="training")
+    changes, shown = look_at(shown)
+    assert {"run-head", "run-chart"} <= set(changes)
+    assert not {"timeline", "keep-best", "checkpoint", "model"} & set(changes)
+
+
+def test_the_end_is_said_although_something_was_said_just_before(look, monkeypatch):
+    look_at, runs = look
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    _, shown = look_at(Shown())
+    runs.statuses[RUN] = make_status(message="It is <done>.")
+    changes, shown = look_at(shown)
+    assert "tune-announcer" not in changes, "a screen reader is not interrupted"
+    now[0] += 5
+    changes, shown = look_at(shown)
+    assert changes["tune-announcer"] == "<p>Done. It is &lt;done&gt;.</p>"
+
+
+def test_a_run_that_has_gone_is_said(look):
+    look_at, _ = look
+    changes, _ = look_at(Shown(), "f" * 32)
+    assert "no such run" in changes["tune-blank"]["value"]

@@ -23,13 +23,13 @@ def add_finetune_tab(site: Site) -> None:
         desk, sheet = build_desk(site.limits), build_sheet()
     announcer = gr.HTML("", elem_id="tune-announcer", elem_classes="heard")
     timer = gr.Timer(1.0, active=False)
-    view = RunView(site, sheet, timer, announcer)
+    view = RunView(site, sheet, desk.mine, timer, announcer)
     tuner = Tuner(site, desk, view)
     _wire_text(tuner)
     _wire_start(tuner)
     RunActions(site, desk, view).wire()
     RunResults(site, view).wire()
-    timer.tick(view.look, [site.visitor, view.shown], view.outputs, **LIGHT)
+    timer.tick(view.look, view.inputs, view.outputs, **LIGHT)
 
 
 def _wire_text(tuner: Tuner) -> None:
@@ -83,5 +83,5 @@ def _wire_start(tuner: Tuner) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    shown = started.then(view.look, [site.visitor, view.shown], view.outputs, **LIGHT)
+    shown = started.then(view.look, view.inputs, view.outputs, **LIGHT)
     shown.then(None, [site.visitor], None, js=SHOW_RUN, api_visibility="private")

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import html
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 
 import gradio as gr
 
 from gpt2.errors import UserError
-from train.runs import Runs
 from ui.api import BROKEN
 from ui.finetune_view import Desk
-from ui.run_card import PILLS
+from ui.run_models import run_rows
 from ui.run_view import RunView
 from ui.site import LIGHT, Site
 from ui.visitor import Visitor, as_id
-from ui.words import ago
 
 MOST_STEPS_MORE = 100_000
 SHOW_RUN = "(kept) => showRun(kept)"
@@ -133,7 +130,7 @@ class RunActions:
         site, desk, view, sheet = self.site, self.desk, self.view, self.sheet
         lists = [desk.mine, site.picker.model, site.picker.chosen]
         who = [site.visitor, site.picker.chosen]
-        look = {"fn": view.look, "inputs": [site.visitor, view.shown], "outputs": view.outputs}
+        look = {"fn": view.look, "inputs": view.inputs, "outputs": view.outputs}
         address = {"fn": None, "inputs": [site.visitor], "js": SHOW_RUN}
 
         opened = site.page.load(self.attach, who, [site.visitor, *lists], **LIGHT)
@@ -155,7 +152,7 @@ class RunActions:
             event.then(**look, **LIGHT)
 
         ask, sure = sheet.buttons["discard"], sheet.discard_surely
-        thrown = [site.visitor, *lists, *view.outputs]
+        thrown = [*{*lists, site.visitor, *view.outputs}]
         ask.click(partial(_swap, ask, sure), None, [ask, sure], **LIGHT)
         discarded = sure.click(self.discard, who, thrown, **LIGHT)
         ask, sure = desk.forget, desk.forget_surely
@@ -163,20 +160,6 @@ class RunActions:
         forgotten = sure.click(self.forget, who, [*thrown, ask, sure], **LIGHT)
         for event in (discarded, forgotten):
             event.then(**address, api_visibility="private")
-
-
-def run_rows(runs: Runs, owner: str | None) -> list[tuple[str, str]]:
-    """A visitor's runs as choices: "Storyteller, taste, step 60/60, done, 5 minutes ago"."""
-    rows = []
-    for run in runs.runs_of(owner) if owner else ():
-        try:
-            status = runs.status(run)
-        except UserError:  # expired a moment ago
-            continue
-        words = [status.preset, f"step {status.step:,}/{status.steps:,}"]
-        words += [PILLS[status.state].lower(), ago(time.time() - status.created)]
-        rows.append((", ".join(words).capitalize(), run))
-    return rows
 
 
 def _swap(ask: gr.Button, sure: gr.Button) -> dict:

@@ -4,12 +4,15 @@ checkpoint at step 120. The id is the capability; a path is never a name."""
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2.errors import UserError
 from train.runs import Runs
 from train.status import RunStatus
+from ui.run_card import PILLS
+from ui.words import ago
 
 _NAME = re.compile(r"run:([0-9a-f]{32})(?:@(\d{1,9}))?")
 
@@ -49,6 +52,20 @@ def models_of(runs: Runs, owner: str | None) -> list[tuple[RunModel, str]]:
             model = RunModel(run_id)
             found.append((model, model.title(status)))
     return found
+
+
+def run_rows(runs: Runs, owner: str | None) -> list[tuple[str, str]]:
+    """A visitor's runs as choices: "Storyteller, taste, step 60/60, done, 5 minutes ago"."""
+    rows = []
+    for run in runs.runs_of(owner) if owner else ():
+        try:
+            status = runs.status(run)
+        except UserError:  # expired a moment ago
+            continue
+        words = [status.preset, f"step {status.step:,}/{status.steps:,}"]
+        words += [PILLS[status.state].lower(), ago(time.time() - status.created)]
+        rows.append((", ".join(words).capitalize(), run))
+    return rows
 
 
 def short_name(model: str) -> str:

@@ -17,6 +17,7 @@ from gpt2.errors import UserError
 from train.status import ENDED, RunStatus
 from train.verdict import verdict
 from ui import run_card, samples_card
+from ui.run_models import run_rows
 from ui.sheet_view import ACTIONS, BLANK, Sheet, checkpoint_rows
 from ui.site import Site
 from ui.visitor import Visitor
@@ -37,8 +38,11 @@ class Shown:
 class RunView:
     """Updates of the sheet, by component."""
 
-    def __init__(self, site: Site, sheet: Sheet, timer: gr.Timer, announcer: gr.HTML) -> None:
+    def __init__(
+        self, site: Site, sheet: Sheet, mine: gr.Dropdown, timer: gr.Timer, announcer: gr.HTML
+    ) -> None:
         self.site = site
+        self.mine = mine  # the list of the visitor's runs
         self.sheet = sheet
         self.timer = timer
         self.announcer = announcer
@@ -46,23 +50,28 @@ class RunView:
         self.shown = gr.State(Shown(), time_to_live=86_400)
 
     @property
+    def inputs(self) -> list[gr.components.Component]:
+        return [self.site.visitor, self.shown, self.site.picker.chosen]
+
+    @property
     def outputs(self) -> list[gr.components.Component]:
         sheet = self.sheet
         parts = [sheet.blank, sheet.box, sheet.head, sheet.chart, sheet.link, sheet.samples]
         parts += [*sheet.buttons.values(), sheet.discard_surely, sheet.more_row]
         parts += [sheet.after, sheet.checkpoint, sheet.meter, sheet.compared]
+        parts += [self.mine, self.site.picker.model]
         return [*parts, self.notice, self.timer, self.announcer, self.shown]
 
-    def look(self, kept: object, shown: Shown) -> dict:
-        """What the timer asks for: the visitor's run as it is now."""
-        run = Visitor.parse(kept).run
+    def look(self, kept: object, shown: Shown, chosen: str) -> dict:
+        """What the timer asks for: the visitor's run as it is now. `chosen` is the picked model."""
+        visitor = Visitor.parse(kept)
         try:
-            status = self.site.runs.status(run) if run else None
+            status = self.site.runs.status(visitor.run) if visitor.run else None
         except UserError as error:
             return self.clear(str(error))
         if status is None:
             return self.clear()
-        return self._changes(status, shown)
+        return self._changes(status, shown, visitor, chosen)
 
     def clear(self, words: str = "") -> dict:
         """The sheet without a run; `words` say why."""
@@ -74,19 +83,21 @@ class RunView:
             self.shown: Shown(),
         }
 
-    def _changes(self, status: RunStatus, shown: Shown) -> dict:
-        changes, keys = {}, {}
-        for name, (key, draw) in self._sections(status).items():
+    def _changes(self, status: RunStatus, shown: Shown, visitor: Visitor, chosen: str) -> dict:
+        words, said, spoken = run_card.spoken(status), shown.said, {}
+        waits = words != shown.words and time.monotonic() - said < SECONDS_BETWEEN_WORDS
+        if waits:
+            words = shown.words
+        elif words != shown.words:
+            spoken, said = {self.announcer: f"<p>{html.escape(words)}</p>"}, time.monotonic()
+        sections = self._sections(status) | self._lists(status, visitor, chosen)
+        active = status.is_active or waits  # the last word is said, too
+        sections["timer"] = (active, lambda: {self.timer: gr.Timer(active=active)})
+        changes, keys = spoken, {}
+        for name, (key, draw) in sections.items():
             keys[name] = (status.id, key)
             if shown.keys.get(name) != keys[name]:
                 changes |= draw()
-        words, now = run_card.spoken(status), time.monotonic()
-        said = shown.said
-        if words != shown.words and now - said >= SECONDS_BETWEEN_WORDS:
-            changes[self.announcer] = f"<p>{words}</p>"
-            said = now
-        else:
-            words = shown.words
         if changes:
             changes[self.shown] = Shown(keys, words, said)
         return changes or gr.skip()
@@ -114,8 +125,21 @@ class RunView:
                 (ended, status.result_ready, status.checkpoints, status.memorisation),
                 lambda: self._after(status),
             ),
-            "timer": (status.is_active, lambda: {self.timer: gr.Timer(active=status.is_active)}),
         }
+
+    def _lists(self, status: RunStatus, visitor: Visitor, chosen: str) -> dict[str, Section]:
+        """The visitor's runs, and their models in the picker: there as soon as one is ready."""
+
+        def draw() -> dict:
+            runs = run_rows(self.site.runs, visitor.owner)
+            here = visitor.run if visitor.run in [run for _, run in runs] else None
+            models = self.site.models.rows(visitor.owner, chosen)
+            return {
+                self.mine: gr.Dropdown(choices=runs, value=here),
+                self.site.picker.model: gr.Dropdown(choices=models),
+            }
+
+        return {"lists": ((status.state in ENDED, status.result_ready), draw)}
 
     def _open(self) -> dict:
         return {self.sheet.blank: gr.HTML(visible=False), self.sheet.box: gr.Column(visible=True)}
