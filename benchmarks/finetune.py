@@ -40,10 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as runs:
         program, url = start(runs)
         try:
-            parts = journey(url)
-            for name, seconds in parts.items():
-                print(f"{name:32}{seconds:7.1f} s")
-            print(f"{'the whole journey':32}{sum(parts.values()):7.1f} s")
+            journey(url)
             print(json.dumps(compare_guests(url, options.guests, options.seconds), indent=2))
         finally:
             program.terminate()
@@ -68,8 +65,8 @@ def start(runs: str) -> tuple[subprocess.Popen, str]:
     raise SystemExit("the app did not start")
 
 
-def journey(url: str) -> dict[str, float]:
-    """Seconds of each part, in order."""
+def journey(url: str) -> None:
+    """Walk it and print the seconds of each part."""
     from tests.test_page import CHROMIUM_FLAGS, find_chromium
 
     with sync_playwright() as playwright:
@@ -77,14 +74,14 @@ def journey(url: str) -> dict[str, float]:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(240_000)
-        parts, began = {}, time.perf_counter()
+        began = last = time.perf_counter()
         for name, part in PARTS.items():
             part(page, url)
-            parts[name] = time.perf_counter() - began
-            began = time.perf_counter()
-        print(page.locator("#run .verdict").inner_text())
+            print(f"{name:32}{time.perf_counter() - last:7.1f} s", flush=True)
+            last = time.perf_counter()
+        print(f"{'the whole journey':32}{last - began:7.1f} s")
+        print(page.locator("#run .verdict").inner_text(), flush=True)
         browser.close()
-    return parts
 
 
 def _open(page: Page, url: str) -> None:
