@@ -1,7 +1,7 @@
 """A picture of the page: python -m tests.screenshot FILE [--dark] [--narrow] [--tune STEP]
 
 For the README: the storyteller continues an opening with a fixed seed, or, with --tune, learns the
-sample text and is pictured at that step of its run (-1: when it is done).
+sample text and is pictured from that step of its run on (-1: when it is done).
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ def learn_sample(page: Page, step: int) -> None:
     page.locator("#use-sample").click()
     page.locator("#feasible b").wait_for(timeout=120_000)
     page.locator("#start").click()
-    reached = ".pill.good" if step < 0 else f'.bar[aria-valuenow="{step}"]'
-    page.locator(f"#run {reached}").first.wait_for(timeout=280_000)
+    if step < 0:
+        page.locator("#run .pill.good").wait_for(timeout=280_000)
+    else:
+        reached = "step => document.querySelector('#run .bar')?.ariaValueNow >= step"
+        page.wait_for_function(reached, arg=step, timeout=280_000)
     page.mouse.move(0, 0)
     page.wait_for_timeout(700)
 
