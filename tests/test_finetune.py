@@ -242,7 +242,7 @@ def test_durations(seconds, exact, rough):
 
 def test_presets_show_their_time_where_it_is_known():
     assert preset_rows()[0] == ("Taste", "taste")
-    assert preset_rows({"taste": 42.0})[0] == ("Taste · about 40 s", "taste")
+    assert preset_rows({"taste": 42.0})[0] == ("Taste · 40 s", "taste")
 
 
 # ---- the text -------------------------------------------------------------------------------

@@ -133,6 +133,6 @@ def preset_rows(seconds: dict[str, float] | None = None) -> list[tuple[str, str]
     """The presets as choices, with the time that each takes where it is known."""
     known = seconds or {}
     return [
-        (f"{words} · {about(known[name])}" if name in known else words, name)
+        (f"{words} · {about(known[name]).removeprefix('about ')}" if name in known else words, name)
         for name, words in PRESETS.items()
     ]

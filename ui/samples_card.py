@@ -7,6 +7,7 @@ title, not by colour alone.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Sequence
 
 from train.memorisation import Memorisation
@@ -66,10 +67,15 @@ def meter(found: Memorisation | None) -> str:
 
 
 def _passage(prompt: str, spans: Spans) -> str:
-    opening = f'<span class="prompt">{html.escape(prompt)}</span>' if prompt else ""
+    opening = f'<span class="prompt">{_compact(prompt)}</span>' if prompt else ""
     return opening + "".join(
-        f'<mark title="Word for word in the training text">{html.escape(text)}</mark>'
+        f'<mark title="Word for word in the training text">{_compact(text)}</mark>'
         if found
-        else html.escape(text)
+        else _compact(text)
         for text, found in spans
     )
+
+
+def _compact(text: str) -> str:
+    """Escaped, without blank lines: many samples stand below each other."""
+    return html.escape(re.sub(r"\n\s*\n", "\n", text))

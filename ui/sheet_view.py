@@ -63,9 +63,9 @@ def build_sheet() -> Sheet:
         )
         with gr.Column(visible=False, elem_id="run") as box:
             parts = _run_parts()
-            samples = gr.HTML("", elem_id="timeline")
             with gr.Column(visible=False, elem_id="after") as after:
                 parts |= _result_parts() | _compare_parts() | _push_parts()
+            samples = gr.HTML("", elem_id="timeline")
     return Sheet(blank=blank, box=box, samples=samples, after=after, **parts)
 
 
