@@ -85,6 +85,16 @@ def test_a_flat_or_extreme_curve_stays_inside_the_drawing(loss):
         assert 0 <= y <= 1000
 
 
+def test_every_label_stands_inside_the_drawing():
+    """Ticks were once made anew from the first and the last one, in larger steps: 2.5 ... 5 had a
+    label 2 below the drawing."""
+    for lowest in (0.1, 1.7, 2.55, 2.8, 3.9):
+        markup = loss_chart([(1, lowest)], [(0, 4.75)], steps=20)
+        tops = [float(top) for top in re.findall(r'class="y" style="top:([\d.-]+)%', markup)]
+        assert (tops[0], tops[-1]) == (100, 0)
+        assert sorted(tops, reverse=True) == tops
+
+
 def test_nothing_measured_is_said_in_words():
     assert "svg" not in loss_chart([], [], steps=100)
     assert "svg" not in loss_chart([(1, float("nan"))], [], steps=100)

@@ -21,14 +21,13 @@ class _Scale:
     """Data to the drawing's square of 1000 x 1000; the loss grows upwards."""
 
     steps: int
-    low: float
-    high: float
+    ticks: list[float]  # of the loss, from the lowest to the highest
 
     def x(self, step: float) -> float:
         return round(1000 * step / self.steps, 1)
 
     def y(self, loss: float) -> float:
-        return round(1000 * (self.high - loss) / (self.high - self.low), 1)
+        return round(1000 * (self.ticks[-1] - loss) / (self.ticks[-1] - self.ticks[0]), 1)
 
     def path(self, points: Points) -> str:
         return "M" + "L".join(f"{self.x(step)} {self.y(loss)}" for step, loss in points)
@@ -81,11 +80,11 @@ def _make_scale(train: Points, validation: Points, steps: int) -> _Scale:
     points = [*train, *validation]
     losses = [loss for _, loss in points]
     ticks = nice_ticks(min(losses), max(losses))
-    return _Scale(max(steps, 1, *(step for step, _ in points)), ticks[0], ticks[-1])
+    return _Scale(max(steps, 1, *(step for step, _ in points)), ticks)
 
 
 def _grid(scale: _Scale) -> str:
-    lines = (f"M0 {scale.y(tick)}H1000" for tick in nice_ticks(scale.low, scale.high))
+    lines = (f"M0 {scale.y(tick)}H1000" for tick in scale.ticks)
     return f'<path class="grid" d="{"".join(lines)}"/>'
 
 
@@ -108,7 +107,7 @@ def _curves(scale: _Scale, train: Points, validation: Points, best: int | None) 
 
 def _labels(scale: _Scale) -> str:
     words = []
-    for tick in nice_ticks(scale.low, scale.high):
+    for tick in scale.ticks:
         words.append(f'<span class="y" style="top:{scale.y(tick) / 10:.4g}%">{tick:g}</span>')
     for tick in nice_ticks(0, scale.steps):
         if tick <= scale.steps and tick == int(tick):
