@@ -7,9 +7,10 @@ it: the counter stands in for one function of `gpt2.generate`.
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ import gpt2.generate
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import gpt2_tokenizer
+from train.order import Limits
+from train.runs import Runs
 from ui.models import Models
 
 WINDOW = 64
@@ -62,6 +65,7 @@ class Forwards:
 class Server:
     url: str
     models: Models
+    runs: Runs
     forwards: Forwards = field(default_factory=Forwards)
 
     def get(self, path: str) -> dict:
@@ -70,20 +74,32 @@ class Server:
 
 
 @contextmanager
-def serve(given: str, monkeypatch) -> Iterator[Server]:
-    """The app as `app.py` starts it, on a free port, beginning with the model `given`."""
+def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Limits()):  # noqa: B008
+    """The app as `app.py` starts it, on a free port, beginning with the model `given`; `runs`
+    stands in for the real ones, which otherwise live in a folder of their own. A `Server`."""
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setattr("gpt2.hub._cached", lambda repository: None)  # not this machine's downloads
-    models = Models(given)
-    page = app.build_page(models, models.start())
+    aside = tempfile.TemporaryDirectory(prefix="gpt2-runs-", ignore_cleanup_errors=True)
+    runs = runs or Runs(Path(aside.name), limits)
+    models = Models(given, runs=runs)
+    page = app.build_page(models, models.start(), runs, limits)
     forwards = Forwards()
     monkeypatch.setattr(gpt2.generate, "_next_logits", _counted(forwards))
     settings = app.launch_settings() | {"prevent_thread_lock": True, "quiet": True}
     _, url, _ = page.launch(server_name="127.0.0.1", **settings)
     try:
-        yield Server(url.rstrip("/"), models, forwards)
+        yield Server(url.rstrip("/"), models, runs, forwards)
     finally:
         page.close(verbose=False)
+        end(runs)
+        aside.cleanup()
+
+
+def end(runs: Runs) -> None:
+    """Close a server's runs and end the processes that it has started."""
+    runs.close()
+    for entry in list(runs._queue.entries.values()) if isinstance(runs, Runs) else ():
+        runs._queue.kill(entry)
 
 
 def _counted(forwards: Forwards) -> Callable:

@@ -57,3 +57,41 @@ def characters() -> CharacterTokenizer:
 def randomise_parameters():
     """randomise_parameters(module, seed, scale): as `make_model` does it, for any module."""
     return randomise
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """The folder of a toy model of bytes."""
+    from tests.toy_runs import make_base
+
+    return make_base(tmp_path_factory.mktemp("base") / "toy")
+
+
+@pytest.fixture(scope="module")
+def no_probe():
+    """Steps of a known pace: what a step takes is measured in test_estimate.py."""
+    from train import estimate
+    from train.probe import Pace
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimate, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
+        yield
+
+
+@pytest.fixture
+def open_runs(tmp_path, no_probe):
+    """A function that opens a server's runs, again too; at the end all its workers are ended."""
+    from tests.toy_runs import LIMITS
+    from train.runs import Runs
+
+    opened = []
+
+    def open_(limits=LIMITS, folder="runs"):
+        opened.append(Runs(tmp_path / folder, limits))
+        return opened[-1]
+
+    yield open_
+    for runs in opened:
+        runs.close()
+        for entry in list(runs._queue.entries.values()):
+            runs._queue.kill(entry)

@@ -1,6 +1,7 @@
-"""A picture of the page with a text on it: python -m tests.screenshot FILE [--dark] [--narrow]
+"""A picture of the page: python -m tests.screenshot FILE [--dark] [--narrow] [--tune STEP]
 
-For the README: the storyteller continues an opening, with a fixed seed.
+For the README: the storyteller continues an opening with a fixed seed, or, with --tune, learns the
+sample text and is pictured from that step of its run on (-1: when it is done).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("file", help="a .png")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--narrow", action="store_true", help="as wide as a telephone")
+    parser.add_argument("--tune", type=int, metavar="STEP", help="the Fine-tune tab at this step")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
@@ -31,9 +33,13 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=2)
+        scale = 1.5 if options.tune is not None else 2
+        page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=scale)
         page.goto(server.url)
-        write_story(page, options.samples, options.seed)
+        if options.tune is None:
+            write_story(page, options.samples, options.seed)
+        else:
+            learn_sample(page, options.tune)
         page.screenshot(path=options.file, full_page=True)
         browser.close()
 
@@ -48,6 +54,20 @@ def write_story(page: Page, samples: int, seed: int) -> None:
     page.locator("#status").get_by_text("stopped:").wait_for()
     page.locator("#retry:enabled").wait_for()
     page.wait_for_timeout(400)
+
+
+def learn_sample(page: Page, step: int) -> None:
+    page.get_by_role("tab", name="Fine-tune").click()
+    page.locator("#use-sample").click()
+    page.locator("#feasible b").wait_for(timeout=120_000)
+    page.locator("#start").click()
+    if step < 0:
+        page.locator("#run .pill.good").wait_for(timeout=280_000)
+    else:
+        reached = "step => document.querySelector('#run .bar')?.ariaValueNow >= step"
+        page.wait_for_function(reached, arg=step, timeout=280_000)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(700)
 
 
 if __name__ == "__main__":

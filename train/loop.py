@@ -85,6 +85,7 @@ class Trainer:
         if config.shard and config.lora_rank:
             raise UserError("Low-rank updates are small: train them without shard.")
         self.model, self.data, self.config, self.run, self.world = model, data, config, run, world
+        self.on_phase: Callable[[str], None] = lambda phase: None  # told before each kind of work
         self.state = _State(micro_batch_size=config.micro_batch_size)
         self._told = -math.inf  # when state.json was written
         self.windows = Windows(data.train, config)
@@ -127,6 +128,7 @@ class Trainer:
 
     def _step(self) -> Progress:
         """One optimizer step over a whole batch; nothing is changed if anything is not finite."""
+        self.on_phase("training")
         config, state = self.config, self.state
         started = time.perf_counter()
         rate = learning_rate(config, state.step) * state.rate_scale
@@ -186,8 +188,10 @@ class Trainer:
             model = distributed.gathered(self.model).eval()
             with self.autocast:
                 if evaluate_now:
+                    self.on_phase("evaluating")
                     loss = evaluate(model, self.data.validation, self.config.block_size)
                 if sample_now and self.config.sample_every and self.world.is_main:
+                    self.on_phase("sampling")
                     self.run.add_sample(self.state.step, self._sample(model))
         if loss is not None and self._is_best(loss):
             save = True
@@ -262,6 +266,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     def _save(self) -> None:
+        self.on_phase("saving")
         checkpoint = Checkpoint(
             self.state.step,
             snapshot.weights(self.model),
@@ -297,9 +302,12 @@ class Trainer:
         except KeyError:
             raise UserError(f"{self.run.path} holds checkpoints of another model.") from None
 
-    def export(self) -> None:
-        """Write model/ from the best checkpoint, or from the last where nothing was validated."""
-        best = self.state.best_step if math.isfinite(self.state.best_loss) else self.state.step
+    def export(self, keep: str = "best") -> None:
+        """Write model/ from the best checkpoint, or from the last where nothing was validated or
+        `keep` is "latest"."""
+        self.on_phase("saving")
+        validated = math.isfinite(self.state.best_loss) and keep == "best"
+        best = self.state.best_step if validated else self.state.step
         if best != self.state.step and self.run.verify(best):
             self._load_weights(self.run.load(best))
         model = merged(distributed.gathered(self.model))

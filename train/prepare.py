@@ -52,7 +52,7 @@ def new_job(request: Request, world: World) -> Job:
     """Make the run folder, tokenize the text into it, build or load the model. Under torchrun the
     main rank writes; the others read what it wrote."""
     if world.is_main:
-        _write_run(request)
+        write_run(request)
     world.barrier()
     return existing_job(request.out, world, ())
 
@@ -65,11 +65,12 @@ def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) 
     config = replace(TrainConfig(**described["train"]), **dict(changes))
     _refuse_changes(described["train"], config)
     tokenizer = load_tokenizer(run.tokens)
-    model = _build_model(described, config, world)
+    model = build_model(described, config, world)
     return Job(model, open_corpus(run.tokens, tokenizer), config, run, tuple(described["notes"]))
 
 
-def _write_run(request: Request) -> None:
+def write_run(request: Request) -> None:
+    """Make the run folder and tokenize the text into it. On `UserError` nothing is left."""
     for path in request.files:
         if not path.is_file():
             raise UserError(f"There is no file {path}.")
@@ -107,9 +108,13 @@ def _write_run(request: Request) -> None:
 def _further(base: Path, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
     """A model that exists, at the rate that suits its size unless the user chose one."""
     shape = read_config(base)
+    return load_tokenizer(base), shape, replace(finetune_config(shape), **dict(request.changes))
+
+
+def finetune_config(shape: ModelConfig) -> TrainConfig:
+    """How a trained model of this shape is trained further, unless the user says otherwise."""
     rate = finetune_learning_rate(empty_model(shape).parameter_count())
-    suited = replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
-    return load_tokenizer(base), shape, replace(suited, **dict(request.changes))
+    return replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
 
 
 def _from_scratch(preset: Preset, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
@@ -138,7 +143,7 @@ def _new_tokenizer(kind: str, request: Request) -> Tokenizer:
     return gpt2_tokenizer()
 
 
-def _build_model(described: dict[str, Any], config: TrainConfig, world: World) -> GPT2:
+def build_model(described: dict[str, Any], config: TrainConfig, world: World) -> GPT2:
     """The untrained or base model on its device, in float32, with the run's dropout and LoRA."""
     torch.manual_seed(config.seed)
     shape = ModelConfig(**described["shape"])

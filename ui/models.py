@@ -1,7 +1,8 @@
 """Which models a visitor can choose, and the loaded ones.
 
 A visitor names a *choice*, never a path or a repository: what can be loaded is decided when the
-server starts. Generation takes only what is on this machine; fetching is the picker's business.
+server starts, or is the model of a run whose id they know. Generation takes only what is on this
+machine; fetching is the picker's business.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,11 @@ import torch
 from gpt2 import hub
 from gpt2.errors import UserError
 from gpt2.inference import load_for_inference
+from gpt2.machine import machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
+from train.runs import Runs
+from ui.run_models import RunModel, models_of, short_name
 
 STORYTELLER = "storyteller"
 SIZES = tuple(hub.SIZE_REPOSITORIES)
@@ -33,10 +38,15 @@ class Choice:
     source: str  # what `gpt2.hub.resolve` takes
     title: str
     download: float | None = None  # bytes to fetch, where it can be fetched
+    version: int = 0  # another one when a run's model was trained further
 
     @property
     def tells_stories(self) -> bool:
         return self.name == STORYTELLER
+
+    @property
+    def is_run(self) -> bool:
+        return RunModel.parse(self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,14 @@ class Models:
     The models used last stay loaded, as many as fit into a share of the machine's memory.
     """
 
-    def __init__(self, given: str | None = None, memory: float | None = None) -> None:
+    def __init__(
+        self, given: str | None = None, memory: float | None = None, runs: Runs | None = None
+    ) -> None:
         self._choices = _make_choices(given)
         self._given = given
+        self._runs = runs
         self._budget = (memory or machine_memory()) * _MEMORY_SHARE
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loaded: OrderedDict[Choice, Loaded] = OrderedDict()
         self._guard = threading.Lock()  # held for moments, over `_loaded`
         self._loading = threading.Lock()  # one model is read at a time
 
@@ -81,12 +94,40 @@ class Models:
     def choices(self) -> tuple[Choice, ...]:
         return tuple(self._choices.values())
 
+    def rows(self, owner: str | None = None, chosen: object = None) -> list[tuple[str, str]]:
+        """The picker's rows, (words, name): the visitor's own models, then everybody's choices.
+        A run's checkpoint stands there only while it is `chosen`."""
+        own = models_of(self._runs, owner) if self._runs else []
+        named = {model.name: title for model, title in own}
+        if self._runs and (model := RunModel.parse(chosen)) and model.name not in named:
+            with suppress(UserError):  # deleted meanwhile
+                named[model.name] = model.title(self._runs.status(model.run))
+        return [(f"{title} · my run", name) for name, title in named.items()] + [
+            (self.label(choice), choice.name) for choice in self.choices
+        ]
+
+    def title_of(self, name: str) -> str:
+        """Of the base model of a run, by the name that the run keeps."""
+        return self._choices[name].title if name in self._choices else short_name(name)
+
+    def public_name(self, name: str) -> str:
+        """What the world calls that base model: its repository on the Hub, else its title."""
+        return hub.SIZE_REPOSITORIES.get(name, self.title_of(name))
+
     def find(self, name: object) -> Choice:
-        """The choice of that name. `UserError` for anything else."""
+        """The choice of that name, or the model of that run. `UserError` for anything else."""
+        if self._runs and (wanted := RunModel.parse(name)):
+            return self._find_run(wanted)
         if type(name) is not str or name not in self._choices:
             offered = ", ".join(self._choices)
             raise UserError(f"There is no such model here. Choose one of: {offered}.")
         return self._choices[name]
+
+    def _find_run(self, wanted: RunModel) -> Choice:
+        status = self._runs.status(wanted.run)
+        folder = wanted.folder(self._runs)
+        version = (folder / "model.safetensors").stat().st_mtime_ns
+        return Choice(wanted.name, str(folder), wanted.title(status), version=version)
 
     def is_here(self, choice: Choice) -> bool:
         return hub.is_cached(choice.source)
@@ -110,7 +151,16 @@ class Models:
 
     def load(self, name: object) -> Loaded:
         """The model of that choice, from memory or from this machine's disk."""
-        choice = self.find(name)
+        return self._load(self.find(name))
+
+    def load_base(self, run_id: str) -> Loaded:
+        """The model that a run began from."""
+        name = self._runs.status(run_id).model
+        if name in self._choices:
+            return self.load(name)
+        return self._load(Choice(name, str(self._runs.base_folder(run_id)), short_name(name)))
+
+    def _load(self, choice: Choice) -> Loaded:
         if loaded := self._get(choice):
             return loaded
         self._refuse_too_large(choice)
@@ -128,13 +178,13 @@ class Models:
 
     def _get(self, choice: Choice) -> Loaded | None:
         with self._guard:
-            if choice.name in self._loaded:
-                self._loaded.move_to_end(choice.name)
-            return self._loaded.get(choice.name)
+            if choice in self._loaded:
+                self._loaded.move_to_end(choice)
+            return self._loaded.get(choice)
 
     def _keep(self, loaded: Loaded) -> None:
         with self._guard:
-            self._loaded[loaded.choice.name] = loaded
+            self._loaded[loaded.choice] = loaded
             while len(self._loaded) > 1 and self._bytes() > self._budget:
                 self._loaded.popitem(last=False)
 
@@ -172,16 +222,6 @@ def _given_choice(given: str, taken: set[str]) -> Choice:
 def memory_of(model: GPT2) -> int:
     """About how many bytes a loaded model takes; prepacked, its token table is there twice."""
     return (model.parameter_count() + model.wte.weight.numel()) * model.wte.weight.element_size()
-
-
-def machine_memory() -> float:
-    """Bytes this process may use: the machine's, or its container's if that is less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        limit = "max"
-    return float(physical if limit == "max" else min(physical, int(limit)))
 
 
 def describe_machine() -> str:

@@ -1,10 +1,11 @@
 () => {
   // Screen readers announce what changes inside a live region; gradio cannot set the attribute.
-  const announce = document.getElementById("announcer");
-  if (announce) {
-    announce.setAttribute("role", "status");
-    announce.setAttribute("aria-live", "polite");
-  }
+  const announce = (element) => {
+    element.setAttribute("role", "status");
+    element.setAttribute("aria-live", "polite");
+  };
+  const announceAll = () => document.querySelectorAll(".block.heard").forEach(announce);
+  announceAll();
 
   // Generate and Stop replace each other. Who pressed one by keyboard stays on its place.
   let byKeyboard = false;
@@ -23,6 +24,26 @@
     button.dataset.copied = copied ? "Copied" : "Not allowed";
     setTimeout(() => delete button.dataset.copied, 2000);
     return copied ? "<p>Copied.</p>" : "<p>The browser did not allow copying.</p>";
+  };
+
+  // The run on the page is in its address, so that a reload or a bookmark comes back to it.
+  window.showRun = (kept) => {
+    const address = new URL(location.href);
+    if (kept?.run) address.searchParams.set("run", kept.run);
+    else address.searchParams.delete("run");
+    history.replaceState(history.state, "", address);
+    announceAll(); // a tab's components come to the page when it is opened
+  };
+
+  // Save a file that the server has made ready.
+  window.saveFile = (file) => {
+    if (!file?.url) return;
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.download = file.orig_name ?? "";
+    document.body.append(link);
+    link.click();
+    link.remove();
   };
 
   // navigator.clipboard exists only on https and on this machine's own address.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gradio as gr
 
 from gpt2.errors import UserError
 from ui.models import Loaded, Models, describe_machine
+from ui.visitor import Visitor
 
 TITLE = "GPT-2"
 SUBTITLE = "written from scratch, running here"
@@ -23,9 +24,11 @@ class Picker:
 
     model: gr.Dropdown
     chosen: gr.State  # the name of the last model that loaded
+    status: gr.HTML
+    choose: Callable[..., Iterator[dict]]  # (name, previous, visitor): updates of all three
 
 
-def add_picker(models: Models, start: Loaded) -> Picker:
+def add_picker(models: Models, start: Loaded, visitor: gr.BrowserState) -> Picker:
     """Build the head of the page inside the open `gr.Blocks`. It begins with `start`."""
     with gr.Row(elem_id="head", equal_height=False):
         with gr.Column(scale=3, min_width=300):
@@ -33,7 +36,7 @@ def add_picker(models: Models, start: Loaded) -> Picker:
             status = gr.HTML(_ready(start), elem_id="machine")
         with gr.Column(scale=2, min_width=300):
             model = gr.Dropdown(
-                choices=_rows(models),
+                choices=models.rows(),
                 value=start.choice.name,
                 label="Model",
                 info=_advice(start),
@@ -43,46 +46,47 @@ def add_picker(models: Models, start: Loaded) -> Picker:
             )
     chosen = gr.State(start.choice.name, time_to_live=86_400)
 
-    def choose(name: object, previous: str) -> Iterator[dict]:
+    def choose(name: object, previous: str, kept: object) -> Iterator[dict]:
         """Make `name` the model in use; when it cannot be had, say why and keep the previous."""
+        owner = Visitor.parse(kept).owner
         try:
             choice = models.find(name)
             verb = "Loading" if models.is_here(choice) else "Downloading"
             yield {status: _line(f"{verb} {choice.title}", "busy")}
             loaded = models.fetch(name)
         except Exception as error:
-            yield _failed(error, previous)
+            yield _failed(error, previous, owner)
             return
         yield {
             status: _ready(loaded),
-            model: gr.Dropdown(choices=_rows(models), value=name, info=_advice(loaded)),
+            model: gr.Dropdown(choices=models.rows(owner, name), value=name, info=_advice(loaded)),
             chosen: name,
         }
 
-    def _failed(error: Exception, previous: str) -> dict:
+    def _failed(error: Exception, previous: str, owner: str | None) -> dict:
         if not isinstance(error, UserError):
             log.error("a model could not be loaded", exc_info=error)
         words = str(error) if isinstance(error, UserError) else "The model could not be loaded."
-        kept = models.find(previous).title
+        try:
+            kept = models.find(previous)
+        except UserError:  # a run's model that has been deleted meanwhile
+            kept = start.choice
         return {
-            status: _line(f"{words} {kept} stays in use.", "error"),
-            model: gr.Dropdown(choices=_rows(models), value=previous),
+            status: _line(f"{words} {kept.title} stays in use.", "error"),
+            model: gr.Dropdown(choices=models.rows(owner, kept.name), value=kept.name),
+            chosen: kept.name,
         }
 
     model.input(
         choose,
-        [model, chosen],
+        [model, chosen, visitor],
         [status, model, chosen],
         concurrency_id="models",
         concurrency_limit=2,
         api_visibility="private",
         show_progress="hidden",
     )
-    return Picker(model, chosen)
-
-
-def _rows(models: Models) -> list[tuple[str, str]]:
-    return [(models.label(choice), choice.name) for choice in models.choices]
+    return Picker(model, chosen, status, choose)
 
 
 def _ready(loaded: Loaded) -> str:

@@ -1,7 +1,7 @@
 """How the page looks: paper, ink and a green bookcloth, in light and in dark.
 
 Every font is one that systems have; nothing is fetched. What the theme's variables cannot say is
-in style.css beside this file, what the browser has to do by itself in page.js.
+in the .css files beside this one, what the browser has to do by itself in page.js.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
-STYLE = Path(__file__).with_name("style.css")
+STYLES = [Path(__file__).with_name(name) for name in ("style.css", "finetune.css")]
 SCRIPT = Path(__file__).with_name("page.js")
 
 SANS = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'

@@ -22,6 +22,7 @@ from ui.models import Loaded, Models
 from ui.picker import Picker
 from ui.requests import WriteRequest, check_prompt, parse_request
 from ui.settings import CUSTOM, Settings, style_script
+from ui.site import LIGHT, Site
 from ui.snippets import make_snippets
 from ui.streams import stream_step
 from ui.write_view import (
@@ -42,11 +43,12 @@ SESSION_SECONDS = 86_400
 log = logging.getLogger(__name__)
 
 
-def add_write_tab(models: Models, picker: Picker, start: Loaded) -> None:
+def add_write_tab(site: Site) -> None:
     """Build and wire the tab inside the open `gr.Tab`."""
-    view = build_view(start)
+    picker = site.picker
+    view = build_view(site.start)
     steps = gr.State((), time_to_live=SESSION_SECONDS)
-    writer = Writer(models, view, steps)
+    writer = Writer(site.models, view, steps)
     _wire_generation(writer, picker)
     _wire_editing(writer)
     _wire_prompt(writer, picker)
@@ -173,7 +175,7 @@ def _wire_generation(writer: Writer, picker: Picker) -> None:
     buttons = [view.generate, view.stop, view.retry, view.undo, *(c.go_on for c in view.cards)]
 
     def run(triggers: list, handler, inputs: list):
-        begun = gr.on(triggers, writer.begin, [steps], [*buttons, *lines[:2]], **_LIGHT)
+        begun = gr.on(triggers, writer.begin, [steps], [*buttons, *lines[:2]], **LIGHT)
         written = begun.then(
             handler,
             inputs,
@@ -184,7 +186,7 @@ def _wire_generation(writer: Writer, picker: Picker) -> None:
             show_progress_on=view.status,
             api_visibility="private",
         )
-        written.then(writer.settle, [steps], buttons, **_LIGHT)
+        written.then(writer.settle, [steps], buttons, **LIGHT)
         return written
 
     runs = [
@@ -200,8 +202,8 @@ def _wire_generation(writer: Writer, picker: Picker) -> None:
         runs.append(run([card.go_on.click], handler, [steps, picker.model, *controls]))
     # Said after the cancelling has been answered: a last update of the run would overwrite it.
     stopped = view.stop.click(None, cancels=runs, api_visibility="private", queue=False)
-    stopped.then(writer.stopped, [steps], [*buttons, *texts, *lines[:2]], **_LIGHT)
-    view.undo.click(writer.undo, [steps], [steps, *buttons, *texts, *lines[:3]], **_LIGHT)
+    stopped.then(writer.stopped, [steps], [*buttons, *texts, *lines[:2]], **LIGHT)
+    view.undo.click(writer.undo, [steps], [steps, *buttons, *texts, *lines[:3]], **LIGHT)
 
 
 def _wire_editing(writer: Writer) -> None:
@@ -213,9 +215,9 @@ def _wire_editing(writer: Writer) -> None:
 
 def _wire_prompt(writer: Writer, picker: Picker) -> None:
     view = writer.view
-    counted = {"inputs": [view.prompt, picker.model], "outputs": [view.count], **_LIGHT}
+    counted = {"inputs": [view.prompt, picker.model], "outputs": [view.count], **LIGHT}
     view.prompt.change(writer.count, trigger_mode="always_last", **counted)
-    picker.chosen.change(writer.follow_model, [picker.chosen], view.openings, **_LIGHT)
+    picker.chosen.change(writer.follow_model, [picker.chosen], view.openings, **LIGHT)
     picker.chosen.change(writer.count, **counted)
     for opening in view.openings:
         opening.click(
@@ -230,10 +232,6 @@ def _wire_style(view: View) -> None:
     )
     for control in values:
         control.input(None, None, [view.style], js=f"() => '{CUSTOM}'", api_visibility="private")
-
-
-# Handlers that only arrange the page: at once, beside the queue, without a spinner.
-_LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def _address(request: gr.Request) -> str:

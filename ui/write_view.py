@@ -58,8 +58,8 @@ class View:
 
 def build_view(loaded: Loaded) -> View:
     """The tab's components inside the open context, for the model that the page begins with."""
-    with gr.Row(elem_id="write", equal_height=False):
-        with gr.Column(scale=5, min_width=320, elem_id="desk"):
+    with gr.Row(elem_id="write", elem_classes="spread", equal_height=False):
+        with gr.Column(scale=5, min_width=320, elem_id="desk", elem_classes="desk"):
             parts = _prompt_parts(loaded) | _action_parts() | _setting_parts()
         with gr.Column(scale=7, min_width=320, elem_id="page"):
             parts |= _reading_parts() | _snippet_parts()
@@ -100,8 +100,10 @@ def _action_parts() -> dict:
         "stop": stop,
         "retry": retry,
         "undo": undo,
-        "status": gr.HTML(hint("Shift+Enter generates, too."), elem_id="status"),
-        "announcer": gr.HTML("", elem_id="announcer"),
+        "status": gr.HTML(
+            hint("Shift+Enter generates, too."), elem_id="status", elem_classes="status"
+        ),
+        "announcer": gr.HTML("", elem_id="announcer", elem_classes="heard"),
     }
 
 
@@ -112,14 +114,17 @@ def _setting_parts() -> dict:
         label="Style",
         info="How freely the model chooses its words.",
         elem_id="style",
+        elem_classes="chips",
     )
-    with gr.Accordion("Settings", open=False, elem_id="settings"):
+    with gr.Accordion("Settings", open=False, elem_id="settings", elem_classes="fold"):
         settings = build_settings()
     return {"style": style, "settings": settings}
 
 
 def _reading_parts() -> dict:
-    blank = gr.HTML("<p>What the model writes appears here.</p>", elem_id="blank")
+    blank = gr.HTML(
+        "<p>What the model writes appears here.</p>", elem_id="blank", elem_classes="blank"
+    )
     with gr.Row(elem_id="cards", equal_height=False):
         cards = [_card(index) for index in range(MAX_SAMPLES)]
     return {"blank": blank, "cards": cards}
@@ -146,7 +151,10 @@ def _card(index: int) -> Card:
 def _snippet_parts() -> dict:
     parts = {}
     names = {"python": "Python", "curl": "curl", "command": "Command line"}
-    with gr.Accordion("Use these settings elsewhere", open=False, elem_id="snippets"), gr.Tabs():
+    fold = gr.Accordion(
+        "Use these settings elsewhere", open=False, elem_id="snippets", elem_classes="fold"
+    )
+    with fold, gr.Tabs():
         for name, title in names.items():
             with gr.Tab(title):
                 parts[name] = _snippet(name, title)

@@ -1,0 +1,109 @@
+"""How generation fares while a run trains: time to first token and speed, idle and beside a worker.
+
+    python benchmarks/while_training.py --text my.txt --threads 1 2
+
+A process like the server's, which generates for one client at a time, with 1 and 8 clients waiting
+for their turns; the worker trains the embedded model on the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+
+from gpt2.generate import generate_pieces
+from gpt2.hub import STORYTELLER
+from gpt2.inference import load_for_inference
+from gpt2.sampling import Sampling
+from train.order import Limits, RunOrder
+from train.runs import Runs, new_owner
+
+PROMPT = "Once upon a time, in a house by the sea,"
+SETTINGS = {"steps": 5000, "batch_size": 2, "micro_batch_size": 2}
+QUIET = {"evaluate_every": 0, "sample_every": 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--texts", type=int, default=5, help="texts a client")
+    options = parser.parse_args()
+    server = Server()
+    print(f"{torch.get_num_threads()} threads generate, torch {torch.__version__}")
+    server.measure(1, 3)
+    for clients in (1, 8):
+        print("idle:", server.measure(clients, options.texts), flush=True)
+    for threads in options.threads:
+        beside_a_worker(server, options, threads)
+
+
+def beside_a_worker(server: Server, options: argparse.Namespace, threads: int) -> None:
+    text = options.text.read_text(encoding="utf-8")[:300_000]
+    order = RunOrder(str(STORYTELLER), text=text, changes=tuple((SETTINGS | QUIET).items()))
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Runs(Path(folder), Limits(threads=threads))
+        run_id = runs.create(order, new_owner())
+        while runs.status(run_id).step < 5:
+            time.sleep(0.2)
+        try:
+            for clients in (0, 1, 8):
+                before, started = runs.status(run_id).step, time.perf_counter()
+                said = server.measure(clients, options.texts)
+                pace = (runs.status(run_id).step - before) / (time.perf_counter() - started)
+                print(f"worker of {threads} threads, {pace:.2f} steps/s: {said}", flush=True)
+        finally:
+            runs.discard(run_id)
+            runs.close()
+
+
+class Server:
+    """Generates for one client at a time, as the page's queue does."""
+
+    def __init__(self) -> None:
+        self.model, self.tokenizer = load_for_inference("storyteller")
+        self.turn = threading.Lock()
+
+    def measure(self, clients: int, texts: int) -> str:
+        if not clients:
+            time.sleep(5)
+            return "nobody generates"
+        found: list[tuple[float, float]] = []
+        threads = [
+            threading.Thread(target=self._client, args=(found, texts, number))
+            for number in range(clients)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        first = sorted(seconds * 1e3 for seconds, _ in found)
+        speed = median(speed for _, speed in found)
+        return (
+            f"{clients} clients, first token p50 {median(first):.0f} ms, "
+            f"p95 {first[int(0.95 * (len(first) - 1))]:.0f} ms, {speed:.0f} tok/s"
+        )
+
+    def _client(self, found: list, texts: int, number: int) -> None:
+        for index in range(texts):
+            sampling = Sampling(max_new_tokens=60, seed=100 * number + index)
+            asked = time.perf_counter()
+            with self.turn:
+                pieces = generate_pieces(self.model, self.tokenizer, PROMPT, sampling)
+                next(pieces)
+                first = time.perf_counter()
+                tokens = sum(1 for _ in pieces)
+                found.append((first - asked, tokens / (time.perf_counter() - first)))
+
+
+if __name__ == "__main__":
+    main()

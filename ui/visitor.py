@@ -1,0 +1,50 @@
+"""Who looks at the page: an id that the visitor's browser keeps, and the run it looks at.
+
+Both are capabilities of 128 random bits and both come from the browser, so they are parsed like
+anything else that is sent. Neither says who the person is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+
+import gradio as gr
+
+from train.runs import new_owner
+
+_ID = re.compile(r"[0-9a-f]{32}")
+# Both fixed: with random ones every restart of the server would make every visitor a stranger.
+_STORAGE_KEY = "gpt2-visitor"
+_STORAGE_SECRET = "keeps nothing from the browser's owner"
+
+
+@dataclass(frozen=True)
+class Visitor:
+    owner: str | None = None  # under which their runs are listed, to them
+    run: str | None = None  # the one that is on the page
+
+    @classmethod
+    def parse(cls, value: object) -> Visitor:
+        """What the browser keeps; whatever is no id is left out."""
+        kept = value if type(value) is dict else {}
+        return cls(as_id(kept.get("owner")), as_id(kept.get("run")))
+
+    def known(self) -> Visitor:
+        """With an owner's id, made now if the browser had none."""
+        return self if self.owner else Visitor(new_owner(), self.run)
+
+    def at(self, run: str | None) -> Visitor:
+        return Visitor(self.owner, run)
+
+    def kept(self) -> dict:
+        """For the browser to keep."""
+        return asdict(self)
+
+
+def as_id(value: object) -> str | None:
+    return value if type(value) is str and _ID.fullmatch(value) else None
+
+
+def build_visitor() -> gr.BrowserState:
+    return gr.BrowserState(Visitor().kept(), storage_key=_STORAGE_KEY, secret=_STORAGE_SECRET)
