@@ -11,12 +11,14 @@ from xml.etree import ElementTree
 import gradio as gr
 import pytest
 from gradio.utils import get_upload_folder
+from huggingface_hub import constants
 
 import app
 from gpt2.errors import UserError
 from gpt2.hub import STORYTELLER
 from gpt2.tokenizer import load_tokenizer
 from tests.fake_runs import OWNER, RUN, FakeRuns, make_status
+from tests.hub_server import running_hub
 from train.config import TrainConfig
 from train.memorisation import Memorisation
 from train.order import Limits, RunOrder
@@ -27,7 +29,7 @@ from ui.chart import MOST_POINTS, loss_chart, nice_ticks, thin
 from ui.downloads import DOWNLOAD_SECONDS, make_download, sweep
 from ui.finetune_view import preset_rows
 from ui.models import Models
-from ui.publish import check_repository, find_token, model_card, publish
+from ui.publish import card_facts, check_repository, find_token, publish
 from ui.run_models import RunModel, models_of, run_rows, short_name
 from ui.run_view import Shown, possible_actions
 from ui.sheet_view import checkpoint_rows
@@ -458,40 +460,40 @@ def test_on_a_space_only_the_visitors_own_token_counts(monkeypatch):
         find_token(None, None)
 
 
-def test_pushing_hands_over_the_model_with_a_card_of_facts(monkeypatch):
-    pushed = {}
-
-    def push(folder, repo_id, token, private=True):
-        pushed.update(files={path.name for path in Path(folder).iterdir()}, private=private)
-        pushed.update(card=(Path(folder) / "README.md").read_text(), to=(repo_id, token))
-        return "https://hub/mine"
-
-    import sys
-    import types
-
-    monkeypatch.setitem(sys.modules, "gpt2.publish", types.SimpleNamespace(push=push))
+def test_a_run_is_pushed_with_a_card_and_its_own_folder_is_untouched(monkeypatch):
+    """To a Hub in miniature, over real HTTP."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     runs = FakeRuns({RUN: make_status()}, {RUN: OWNER}, STORYTELLER)
     before = (STORYTELLER / "README.md").read_bytes()
-    assert publish(runs, RUN, 60, "Storyteller", "me/mine", "hf_x", True) == "https://hub/mine"
-    assert pushed["to"] == ("me/mine", "hf_x")
-    assert pushed["private"] is True
-    assert {"model.safetensors", "config.json", "vocab.json"} <= pushed["files"]
-    assert "hf_x" not in pushed["card"]
-    assert (STORYTELLER / "README.md").read_bytes() == before, "the run's own folder is untouched"
+    with running_hub(users={"hf_x": "ann"}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        address = publish(runs, RUN, 60, "Storyteller", "mine", "hf_x", True)
+        repository = hub.repositories["ann/mine"]
+    assert address == f"{hub.url}/ann/mine"
+    assert repository.private
+    files = repository.commits[repository.branches["main"]]
+    card = files["README.md"].decode()
+    assert {"model.safetensors", "config.json", "vocab.json"} <= set(files)
+    assert "# Storyteller, fine-tuned" in card
+    assert "hf_x" not in card
+    assert (STORYTELLER / "README.md").read_bytes() == before
 
 
-def test_the_card_says_base_losses_memorisation_samples_and_settings():
+def test_the_card_says_base_losses_memorisation_samples_and_settings(tmp_path):
     status = make_status(config={"steps": 60, "sample_prompt": "Dear", "seed": 3})
     status = replace(status, samples=(Sample(60, " diary\n# no heading"),))
-    text = model_card(status, "openai-community/gpt2")
-    head, body = text.split("---\n")[1:3]
-    assert "base_model: openai-community/gpt2" in head
-    assert "| base model | 4.2000 |" in body
-    assert f"| this model, step {status.best_step} | {status.best_loss:.4f} |" in body
-    assert "14.0% of the runs of 8 tokens" in body
-    assert "    Dear diary\n    # no heading" in body
-    assert "| seed | 3 |" in body
-    assert "base_model" not in model_card(status, "Storyteller")
+    facts = card_facts(status, "openai-community/gpt2")
+    assert facts.base_model == "openai-community/gpt2"
+    assert facts.losses.loss == status.best_loss
+    assert "4.2000" in facts.losses.data, "the base model's loss stands beside it"
+    assert "14.0% of the runs of 8 tokens" in facts.memorisation
+    assert facts.training["seed"] == 3
+    assert [(sample.prompt, sample.text) for sample in facts.samples] == [
+        ("Dear", " diary\n# no heading")
+    ]
+    assert card_facts(status, "Storyteller").base_model is None
+    assert card_facts(status, "Storyteller", step=7).losses is None, "not measured there"
 
 
 def test_a_zip_lies_in_a_random_folder_and_is_swept(tmp_path, monkeypatch):

@@ -5,13 +5,16 @@ The token lives as long as the call: it is in no state, no record and no log.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
+from gpt2.card import CardFacts, Losses, Sample, write_card
 from gpt2.errors import UserError
+from gpt2.publish import push
 from train.runs import Runs
 from train.status import RunStatus
 from train.verdict import verdict
@@ -58,14 +61,11 @@ def publish(
     runs: Runs, run_id: str, step: int | None, base: str, name: str, token: str, private: bool
 ) -> str:
     """Push the run's model, or the checkpoint at `step`, with a card; returns its address."""
-    from gpt2.publish import push
-
-    status = runs.status(run_id)
+    facts = card_facts(runs.status(run_id), base, step)
     with tempfile.TemporaryDirectory(prefix="gpt2-push-") as aside:
         folder = Path(aside) / "model"
         shutil.copytree(runs.model_folder(run_id, step), folder)
-        card = model_card(status, base, step)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_card(folder, facts)
         return push(folder, in_account(name, token), token, private=private)
 
 
@@ -87,35 +87,32 @@ def in_account(name: str, token: str) -> str:
         ) from None
 
 
-def model_card(status: RunStatus, base: str, step: int | None = None) -> str:
-    """What the run was, in facts; `base` is the Hub's name of the base model, or its title."""
-    of_hub = f"base_model: {base}\n" if "/" in base else ""
-    parts = [
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
-        f"{of_hub}tags:\n- gpt2\n---\n",
-        f"# {base.rsplit('/', 1)[-1]}, fine-tuned\n",
-        f"{base}, trained further on a text of {status.train_tokens:,} tokens for "
-        f"{step if step is not None else status.best_step or status.step:,} steps, with a GPT-2 "
-        "written from scratch.\n",
-        _figures(status),
-        _memorised(status),
-        _samples(status),
-        _config(status),
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def _figures(status: RunStatus) -> str:
-    if status.base_loss is None or status.best_loss is None:
-        return ""
-    return (
-        "## Figures\n\n"
-        f"Validation loss, nats a token, on {status.validation_tokens:,} tokens of the text that "
-        "were not trained on:\n\n"
-        "| | loss |\n|---|---|\n"
-        f"| base model | {status.base_loss:.4f} |\n"
-        f"| this model, step {status.best_step:,} | {status.best_loss:.4f} |\n\n{verdict(status)}\n"
+def card_facts(status: RunStatus, base: str, step: int | None = None) -> CardFacts:
+    """What the run was; `base` is the Hub's name of the base model, or its title."""
+    trained = step if step is not None else status.best_step or status.step
+    config = status.config or {}
+    prompt = config.get("sample_prompt", "")
+    return CardFacts(
+        title=f"{base.rsplit('/', 1)[-1]}, fine-tuned",
+        base_model=base if "/" in base else None,
+        tags=("fine-tuned",),
+        description=f"{base}, trained further for {trained:,} steps. {verdict(status)}",
+        data=f"A text of {status.train_tokens:,} tokens, not named here.",
+        training=config,
+        losses=_losses(status, trained),
+        samples=[Sample(prompt, sample.text) for sample in status.samples[-_SHOWN_SAMPLES:]],
+        memorisation=_memorised(status),
     )
+
+
+def _losses(status: RunStatus, step: int) -> Losses | None:
+    measured = {p.step: p.validation_loss for p in status.progress}
+    loss = status.best_loss if step == status.best_step else measured.get(step)
+    if loss is None:
+        return None
+    base = f" (the base model's loss on it is {status.base_loss:.4f})" if status.base_loss else ""
+    held_out = f"{status.validation_tokens:,} tokens of the same text that were not trained on"
+    return Losses(held_out + base, loss, math.exp(min(loss, 700)))
 
 
 def _memorised(status: RunStatus) -> str:
@@ -123,28 +120,6 @@ def _memorised(status: RunStatus) -> str:
         return ""
     found = status.memorisation
     return (
-        "## Memorisation\n\n"
         f"{found.share_of_8_grams:.1%} of the runs of 8 tokens in its samples stand in the "
-        f"training text; the longest such passage has {found.longest_characters:,} characters.\n"
+        f"training text; the longest such passage has {found.longest_characters:,} characters."
     )
-
-
-def _samples(status: RunStatus) -> str:
-    if not status.samples:
-        return ""
-    prompt = (status.config or {}).get("sample_prompt", "")
-    shown = [
-        f"Step {sample.step:,}:\n\n" + _quoted(prompt + sample.text)
-        for sample in status.samples[-_SHOWN_SAMPLES:]
-    ]
-    return "## Samples\n\n" + "\n\n".join(shown) + "\n"
-
-
-def _config(status: RunStatus) -> str:
-    rows = "".join(f"| {name} | {value} |\n" for name, value in (status.config or {}).items())
-    return f"## Training\n\n| setting | value |\n|---|---|\n{rows}" if rows else ""
-
-
-def _quoted(text: str) -> str:
-    """As a literal block: a sample's own Markdown must not take effect."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
