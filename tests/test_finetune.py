@@ -596,4 +596,4 @@ def test_the_end_is_said_although_something_was_said_just_before(look, monkeypat
 def test_a_run_that_has_gone_is_said(look):
     look_at, _ = look
     changes, _ = look_at(Shown(), "f" * 32)
-    assert "no such run" in changes["tune-blank"]["value"]
+    assert "no such run" in changes["tune-blank"].value
