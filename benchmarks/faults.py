@@ -140,18 +140,24 @@ def kills(folder: Path, text: Path, count: int, dice: random.Random) -> int:
     return unreadable + failed + (most_lost > SAVE_EVERY) + (not equal)
 
 
-def _kill(child: multiprocessing.Process, run: RunFolder, dice: random.Random, in_a_save: bool):
-    """Kill at a random moment, or as soon as a checkpoint is being written. Whether it was."""
-    began = time.monotonic()
-    moment = dice.uniform(0.05, 1.0)
-    saving = False
-    while child.is_alive() and time.monotonic() - began < (5 if in_a_save else moment):
-        if in_a_save and (saving := any((run.path / "checkpoints").glob(".tmp-*"))):
+def _kill(
+    child: multiprocessing.Process, run: RunFolder, dice: random.Random, in_a_save: bool
+) -> bool:
+    """Kill at a random moment from the start on, or in one of the next saves. Whether in a save."""
+    moment = dice.uniform(0.05, 3.0)
+    saves = dice.randrange(1, 6)
+    checkpoints = run.path / "checkpoints"
+    began, was_saving, saving = time.monotonic(), False, False
+    while child.is_alive() and time.monotonic() - began < (20 if in_a_save else moment):
+        saving = any(checkpoints.glob(".tmp-*"))
+        saves -= saving and not was_saving
+        was_saving = saving
+        if in_a_save and saves == 0:
             time.sleep(dice.uniform(0, 0.01))
             break
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    return saving and any((run.path / "checkpoints").glob(".tmp-*"))
+    return any(checkpoints.glob(".tmp-*"))
 
 
 def splits(folder: Path, text: Path, count: int) -> int:

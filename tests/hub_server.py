@@ -134,6 +134,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def dispatch(self) -> None:
         name = r"([\w.-]+/[\w.-]+)"
         for pattern, method in (
+            (r"GET /api/whoami-v2", self.whoami),
             (r"POST /api/repos/create", self.create),
             (r"POST /api/validate-yaml", self.validate_card),
             (rf"POST /api/models/{name}/branch/(.+)", self.branch),
@@ -159,6 +160,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             wrong = "Invalid credentials in Authorization header"
             raise Answer(401, {"error": wrong}, X_Error_Message=wrong)
         return self.hub.users[token]
+
+    def whoami(self) -> None:
+        user = self.user()
+        raise Answer(200 if user else 401, {"type": "user", "name": user, "orgs": []})
 
     def readable(self, name: str) -> Repository:
         user, repository = self.user(), self.hub.repositories.get(name)
