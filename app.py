@@ -14,8 +14,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from gpt2.errors import UserError
-from train.order import Limits
-from train.runs import Runs
+from train.service.order import Limits
+from train.service.runs import Runs
 from ui.api import add_api
 from ui.finetune import add_finetune_tab
 from ui.limits import BodyLimit

@@ -24,8 +24,8 @@ from gpt2.generate import generate_pieces
 from gpt2.hub import STORYTELLER
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
-from train.order import Limits, RunOrder
-from train.runs import Runs, new_owner
+from train.service.order import Limits, RunOrder
+from train.service.runs import Runs, new_owner
 
 PROMPT = "Once upon a time, in a house by the sea,"
 SETTINGS = {"steps": 5000, "batch_size": 2, "micro_batch_size": 2}

@@ -22,8 +22,8 @@ import gpt2.generate
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import gpt2_tokenizer
-from train.order import Limits
-from train.runs import Runs
+from train.service.order import Limits
+from train.service.runs import Runs
 from ui.models import Models
 
 WINDOW = 64

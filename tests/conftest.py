@@ -70,8 +70,8 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def no_probe():
     """Steps of a known pace: what a step takes is measured in test_estimate.py."""
-    from train import estimate
-    from train.probe import Pace
+    from train.service import estimate
+    from train.service.probe import Pace
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimate, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
@@ -82,7 +82,7 @@ def no_probe():
 def open_runs(tmp_path, no_probe):
     """A function that opens a server's runs, again too; at the end all its workers are ended."""
     from tests.toy_runs import LIMITS
-    from train.runs import Runs
+    from train.service.runs import Runs
 
     opened = []
 

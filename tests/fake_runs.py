@@ -1,4 +1,4 @@
-"""Stand-in for `train.runs.Runs`: statuses written by hand, nothing is trained."""
+"""Stand-in for `train.service.runs.Runs`: statuses written by hand, nothing is trained."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gpt2.errors import UserError
 from train.memorisation import Memorisation
-from train.order import RunOrder
 from train.run_folder import Progress
-from train.status import CheckpointInfo, RunStatus, Sample
+from train.service.order import RunOrder
+from train.service.status import CheckpointInfo, RunStatus, Sample
 
 RUN = "0123456789abcdef" * 2
 OWNER = "fedcba9876543210" * 2

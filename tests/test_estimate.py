@@ -11,12 +11,12 @@ from gpt2.errors import UserError
 from gpt2.folder import empty_model
 from gpt2.model import SIZES, ModelConfig
 from tests.toy_runs import LIMITS, QUICK, TEXT, order
-from train import estimate as module
-from train import probe
 from train.config import TrainConfig
-from train.estimate import _plan, disk, estimate, memory
-from train.order import PRESET_NAMES
-from train.probe import Pace
+from train.service import estimate as module
+from train.service import probe
+from train.service.estimate import _plan, disk, estimate, memory
+from train.service.order import PRESET_NAMES
+from train.service.probe import Pace
 
 MEASURED = module.measured  # other tests put a known pace in its place
 STORYTELLER = ModelConfig(vocab_size=8192, n_positions=256, n_embd=256, n_layer=4, n_head=4)

@@ -21,9 +21,9 @@ from tests.fake_runs import OWNER, RUN, FakeRuns, make_status
 from tests.hub_server import running_hub
 from train.config import TrainConfig
 from train.memorisation import Memorisation
-from train.order import Limits, RunOrder
 from train.run_folder import Progress
-from train.status import STATES, CheckpointInfo, Sample
+from train.service.order import Limits, RunOrder
+from train.service.status import STATES, CheckpointInfo, Sample
 from ui import run_card, samples_card, words
 from ui.chart import MOST_POINTS, loss_chart, nice_ticks, thin
 from ui.downloads import DOWNLOAD_SECONDS, make_download, sweep

@@ -16,8 +16,8 @@ from gradio_client import Client, handle_file
 from gpt2.folder import load_model
 from tests.app_server import serve, wait_until
 from tests.toy_runs import LIMITS, LONG, QUICK, TEXT, make_base
-from train import estimate
-from train.probe import Pace
+from train.service import estimate
+from train.service.probe import Pace
 
 ENDPOINTS = ["/download_run", "/generate", "/run_status", "/start_run", "/stop_run"]
 NOBODY = "0" * 32

@@ -19,8 +19,8 @@ from gpt2.folder import load_model
 from tests.app_server import serve
 from tests.test_page import browser, contrast, is_foreign  # noqa: F401
 from tests.toy_runs import LIMITS, TEXT, make_base
-from train import control, estimate
-from train.probe import Pace
+from train.service import control, estimate
+from train.service.probe import Pace
 
 QUICK = {"Steps": 8, "Batch size": 2, "Block size": 16, "Learning rate": "3e-3"}
 LONG = QUICK | {"Steps": 20_000, "Evaluate every": 50, "Sample every": 0}

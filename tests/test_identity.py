@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from train.identity import digest, find_id, is_id, new_id
+from train.service.identity import digest, find_id, is_id, new_id
 
 
 def test_ids_are_random_and_of_one_form():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2.errors import UserError
-from train.order import ADVANCED, Limits, RunOrder
+from train.service.order import ADVANCED, Limits, RunOrder
 
 HUGE = 10**5000
 BAD = [None, "5", [5], {"a": 5}, (5,), True, math.nan, math.inf, -math.inf, -1, HUGE, 1e300, b"5"]

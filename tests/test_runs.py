@@ -19,12 +19,12 @@ import torch
 from gpt2.errors import UserError
 from gpt2.folder import load_model
 from tests.toy_runs import LIMITS, LONG, QUICK, TEXT, order, wait, wait_for_end
-from train import control
-from train.order import RunOrder
 from train.run_folder import RunFolder
-from train.runs import Runs, new_owner
-from train.status import RUNNING, thin
-from train.verdict import verdict
+from train.service import control
+from train.service.order import RunOrder
+from train.service.runs import Runs, new_owner
+from train.service.status import RUNNING, thin
+from train.service.verdict import verdict
 
 ROOT = Path(__file__).parent.parent
 OWNER = new_owner()
@@ -164,10 +164,10 @@ def test_an_interrupted_run_is_stopped_into_a_model(open_runs, base):
 SERVER = """
 import sys, time
 from pathlib import Path
-from train import estimate
-from train.order import Limits
-from train.probe import Pace
-from train.runs import Runs
+from train.service import estimate
+from train.service.order import Limits
+from train.service.probe import Pace
+from train.service.runs import Runs
 from tests.toy_runs import LIMITS, order, QUICK
 estimate.measured = lambda *given: Pace(0.01, 0.001, 0.004)
 runs = Runs(Path(sys.argv[1]), LIMITS)
@@ -474,7 +474,7 @@ def test_a_long_run_is_thinned_to_its_shape(open_runs, base):
 
 
 def test_a_log_is_read_on_and_read_anew_when_it_is_replaced(tmp_path):
-    from train.status import _Log
+    from train.service.status import _Log
 
     path = tmp_path / "log.jsonl"
     log = _Log(path)

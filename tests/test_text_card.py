@@ -13,8 +13,8 @@ import pytest
 
 from gpt2.errors import UserError
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
-from train.order import Limits
-from train.text_card import check_file, describe_text
+from train.service.order import Limits
+from train.service.text_card import check_file, describe_text
 
 TOKENIZER = gpt2_tokenizer()
 WORDS = "The sea was calm, and the boats lay still in the old harbour. "

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from train.run_folder import Progress
-from train.status import RunStatus
-from train.verdict import verdict
+from train.service.status import RunStatus
+from train.service.verdict import verdict
 
 
 def status(state="done", losses=(), validation_tokens=5000, **more):

@@ -20,11 +20,11 @@ import torch
 from gpt2.errors import UserError
 from gpt2.folder import load_model
 from tests.toy_runs import LIMITS, LONG, QUICK, order
-from train import control, worker
-from train.intake import take_in
 from train.loop import Trainer
 from train.run_folder import Progress, RunFolder
-from train.worker import PAUSED, train_slice
+from train.service import control, worker
+from train.service.intake import take_in
+from train.service.worker import PAUSED, train_slice
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +52,7 @@ def weights(run):
 
 @contextmanager
 def process(run):
-    command = [sys.executable, "-m", "train.worker", str(run.path)]
+    command = [sys.executable, "-m", "train.service.worker", str(run.path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     try:

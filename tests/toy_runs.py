@@ -13,8 +13,8 @@ import torch
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import BytePairTokenizer, byte_characters
-from train.order import Limits, RunOrder
-from train.runs import Runs
+from train.service.order import Limits, RunOrder
+from train.service.runs import Runs
 
 TEXT = "It is a truth universally acknowledged, that a text must be long.\n" * 40
 QUICK = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from train.runs import Runs
+from train.service.runs import Runs
 
 DOWNLOAD_SECONDS = 3600
 _PREFIX = "download-"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from train.order import SUFFIXES, Limits
+from train.service.order import SUFFIXES, Limits
 from ui.training_fields import Controls, build_fields
 from ui.words import about, size
 

@@ -22,7 +22,7 @@ from gpt2.inference import load_for_inference
 from gpt2.machine import machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
-from train.runs import Runs
+from train.service.runs import Runs
 from ui.run_models import RunModel, models_of, short_name
 
 STORYTELLER = "storyteller"

@@ -15,9 +15,9 @@ from pathlib import Path
 from gpt2.card import CardFacts, Losses, Sample, write_card
 from gpt2.errors import UserError
 from gpt2.publish import push
-from train.runs import Runs
-from train.status import RunStatus
-from train.verdict import verdict
+from train.service.runs import Runs
+from train.service.status import RunStatus
+from train.service.verdict import verdict
 
 _REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
 _SHOWN_SAMPLES = 3

@@ -11,10 +11,10 @@ from typing import TypeVar
 import gradio as gr
 
 from gpt2.errors import UserError
-from train.order import RunOrder
-from train.runs import new_owner
-from train.status import RunStatus
-from train.verdict import verdict
+from train.service.order import RunOrder
+from train.service.runs import new_owner
+from train.service.status import RunStatus
+from train.service.verdict import verdict
 from ui.api import BROKEN
 from ui.downloads import make_download
 from ui.site import Site

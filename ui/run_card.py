@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from train.run_folder import Progress
-from train.status import ENDED, RunStatus
+from train.service.status import ENDED, RunStatus
 from ui.chart import Points, loss_chart
 from ui.words import about, duration, rate
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2.errors import UserError
-from train.runs import Runs
-from train.status import RunStatus
+from train.service.runs import Runs
+from train.service.status import RunStatus
 from ui.run_card import PILLS
 from ui.words import ago
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from gpt2.errors import UserError
 from gpt2.sampling import Sampling
-from train.status import RunStatus
+from train.service.status import RunStatus
 from ui import samples_card
 from ui.api import BROKEN, WORKER
 from ui.downloads import make_download

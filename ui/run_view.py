@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from gpt2.errors import UserError
-from train.status import ENDED, RunStatus
-from train.verdict import verdict
+from train.service.status import ENDED, RunStatus
+from train.service.verdict import verdict
 from ui import run_card, samples_card
 from ui.run_models import run_rows
 from ui.sheet_view import ACTIONS, BLANK, Sheet, checkpoint_rows

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from train.memorisation import Memorisation
-from train.status import Sample
+from train.service.status import Sample
 
 Spans = list[tuple[str, bool]]  # (text, whether it stands in the training text)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from train.status import CheckpointInfo
+from train.service.status import CheckpointInfo
 from ui.publish import on_space, on_space_with_login
 from ui.words import size
 

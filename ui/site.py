@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from train.order import Limits
-from train.runs import Runs
+from train.service.order import Limits
+from train.service.runs import Runs
 from ui.models import Loaded, Models
 from ui.picker import Picker
 

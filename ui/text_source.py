@@ -21,8 +21,8 @@ from gradio.utils import get_upload_folder
 from gpt2.errors import UserError
 from gpt2.text import find_encoding
 from gpt2.tokenizer import Tokenizer
-from train.order import Limits
-from train.text_card import TextCard, check_file, describe_text
+from train.service.order import Limits
+from train.service.text_card import TextCard, check_file, describe_text
 
 SAMPLE = Path(__file__).with_name("sample_text.txt")
 UPLOAD_SECONDS = 3600

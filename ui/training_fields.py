@@ -10,7 +10,7 @@ import gradio as gr
 
 from gpt2.errors import UserError
 from train.config import TrainConfig
-from train.order import ADVANCED
+from train.service.order import ADVANCED
 
 # Offered on the page, in this order; the API takes all of `ADVANCED`.
 NAMES = (

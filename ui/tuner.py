@@ -10,9 +10,9 @@ import gradio as gr
 
 from gpt2.errors import UserError
 from gpt2.machine import machine_memory
-from train.estimate import Estimate, estimate
-from train.order import RunOrder
-from train.text_card import TextCard
+from train.service.estimate import Estimate, estimate
+from train.service.order import RunOrder
+from train.service.text_card import TextCard
 from ui.api import BROKEN
 from ui.finetune_view import PRESETS, Desk, file_hint, preset_rows
 from ui.models import describe_machine

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import gradio as gr
 
-from train.runs import new_owner
+from train.service.runs import new_owner
 
 _ID = re.compile(r"[0-9a-f]{32}")
 # Both fixed: with random ones every restart of the server would make every visitor a stranger.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2.errors import UserError
-from train import control
-from train.order import Limits
 from train.run_folder import RunFolder
+from train.service import control
+from train.service.order import Limits
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # what a worker has no use for
 
 
@@ -164,7 +164,7 @@ class Queue:
         }
         with open(entry.path / control.LOG, "ab") as log:
             entry.process = subprocess.Popen(
-                [sys.executable, "-m", "train.worker", str(entry.path.absolute())],
+                [sys.executable, "-m", "train.service.worker", str(entry.path.absolute())],
                 cwd=_ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

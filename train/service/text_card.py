@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2.errors import UserError
 from gpt2.text import find_encoding, read_pieces
 from gpt2.tokenizer import Tokenizer
-from train.order import SUFFIXES, Limits
+from train.service.order import SUFFIXES, Limits
 
 FEWEST_TOKENS = 200
 MEMORISES_BELOW = 20_000  # tokens

@@ -12,12 +12,12 @@ from pathlib import Path
 from gpt2.folder import read_config
 from gpt2.hub import resolve
 from gpt2.tokenizer import load_tokenizer
-from train import control
-from train.estimate import estimate
-from train.order import Limits, RunOrder
 from train.prepare import Request, write_run
 from train.run_folder import RunFolder
-from train.text_card import describe_text
+from train.service import control
+from train.service.estimate import estimate
+from train.service.order import Limits, RunOrder
+from train.service.text_card import describe_text
 
 
 def take_in(

@@ -16,9 +16,9 @@ from gpt2.tokenizer import load_tokenizer
 from train.config import TrainConfig
 from train.distributed import World
 from train.lora import merged
-from train.order import show
 from train.prepare import build_model
 from train.run_folder import RunFolder
+from train.service.order import show
 
 _GONE = "There is no checkpoint at this step (any more). Choose another."
 

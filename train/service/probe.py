@@ -1,4 +1,4 @@
-"""How long a training step takes here: python -m train.probe JSON, a short process of its own.
+"""How long a training step takes here: python -m train.service.probe JSON, a short process.
 
 Running out of memory or time ends this process, not the one that asks. Of a deep model only one
 and two layers are built and timed; the others take as long as the second.
@@ -18,8 +18,9 @@ import torch
 
 from gpt2.model import GPT2, ModelConfig
 from train.config import TrainConfig
-from train.loop import NextTokenLoss, recompute_blocks
 from train.lora import add_lora
+from train.loss import NextTokenLoss
+from train.memory import recompute_blocks
 from train.optimizer import build_optimizers
 from train.precision import autocast
 

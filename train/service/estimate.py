@@ -17,12 +17,12 @@ from gpt2.machine import machine_memory
 from gpt2.model import ModelConfig
 from gpt2.tokenizer import load_tokenizer
 from train.config import TrainConfig
-from train.order import Limits, RunOrder
 from train.prepare import finetune_config
-from train.probe import Pace
-from train.text_card import describe_text
+from train.service.order import Limits, RunOrder
+from train.service.probe import Pace
+from train.service.text_card import describe_text
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 _PROBE_SECONDS = 120.0
 _START_SECONDS = 8.0  # a process, its imports, the index, the result and its memorisation
 _PROCESS_BYTES = 400e6  # PyTorch and the tables, without a model
@@ -251,7 +251,7 @@ def _probe(wanted: str, threads: int) -> Pace:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     try:
         process = subprocess.run(
-            [sys.executable, "-m", "train.probe", wanted],
+            [sys.executable, "-m", "train.service.probe", wanted],
             cwd=_ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

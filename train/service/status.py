@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from train import control
 from train.memorisation import Memorisation
 from train.run_folder import Progress, RunFolder
+from train.service import control
 
 MOST_POINTS = 400
 _PACE_STEPS = 30

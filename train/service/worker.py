@@ -1,4 +1,4 @@
-"""The process that trains one run, python -m train.worker RUN; and the same in slices of time.
+"""The process that trains one run, python -m train.service.worker RUN; or the same in slices.
 
 Either holds the run's lock while it works, tells by a heartbeat what it does, ends on a stop
 request, and leaves a checkpoint, a state and its cause. What it was doing when it was killed is
@@ -25,13 +25,13 @@ import torch
 from gpt2.errors import UserError
 from gpt2.generate import generate_pieces
 from gpt2.sampling import Sampling
-from train import control
 from train.distributed import World, join
 from train.loop import Trainer, TrainingFailed
 from train.lora import merged
 from train.memorisation import TrainingText, open_training_text
 from train.prepare import Job, existing_job
 from train.run_folder import DiskFull, Progress, RunFolder
+from train.service import control
 
 PAUSED = "The run waits for its next slice of time."
 _NICENESS = 10
@@ -51,7 +51,7 @@ def train_slice(run_path: Path, seconds: float) -> Iterator[Progress]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train the run to its end, its time limit or a stop; 0 if it has a model then, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m train.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m train.service.worker", description=__doc__)
     parser.add_argument("run", type=Path)
     path = parser.parse_args(arguments).run
     told: list[int] = []

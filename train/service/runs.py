@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from gpt2.errors import UserError
-from train import control
-from train.exports import export_checkpoint, parse_step, zip_folder
-from train.housekeeping import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
-from train.identity import digest, find_id, is_id, new_id
-from train.intake import take_in
 from train.memorisation import TrainingTexts
-from train.order import Limits, RunOrder, show
-from train.queue import Entry, Queue
 from train.run_folder import Progress, RunFolder
-from train.status import ENDED, RunStatus, StatusReader
-from train.worker import train_slice
+from train.service import control
+from train.service.exports import export_checkpoint, parse_step, zip_folder
+from train.service.housekeeping import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
+from train.service.identity import digest, find_id, is_id, new_id
+from train.service.intake import take_in
+from train.service.order import Limits, RunOrder, show
+from train.service.queue import Entry, Queue
+from train.service.status import ENDED, RunStatus, StatusReader
+from train.service.worker import train_slice
 
 _TICK_SECONDS = 0.3
 _SWEEP_SECONDS = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from train.status import ENDED, RunStatus
+from train.service.status import ENDED, RunStatus
 
 FEWEST_TOKENS = 512  # of validation; the loss over fewer says little
 _CLEAR = 0.005  # nats; less is noise

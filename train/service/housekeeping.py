@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from gpt2.errors import UserError
-from train import control
-from train.order import Limits
-from train.queue import Entry, Queue
+from train.service import control
+from train.service.order import Limits
+from train.service.queue import Entry, Queue
 
 DOWNLOADS = ".downloads"
 ASIDE = ".new-"  # what is made, or deleted, in this moment; swept at the next start at the latest
