@@ -45,9 +45,9 @@ class Effort:
 
 
 EFFORTS = {
-    "taste": Effort(35, 4, 20, 10, 60, 0),
-    "good": Effort(5 * 60, 6, 60, 10, 100, 0),
-    "thorough": Effort(40 * 60, 12, 150, 20, 100, 5),
+    "taste": Effort(35, 12, 20, 10, 60, 0),
+    "good": Effort(5 * 60, 20, 60, 10, 100, 0),
+    "thorough": Effort(40 * 60, 40, 150, 20, 100, 5),
 }
 _SIZES = (8, 4, 2)  # windows a step: the largest with which the preset still makes
 _STEPS_WANTED = 80  # so many steps
