@@ -1,11 +1,13 @@
 """How long `python -m gpt2 convert` takes, and how much memory at most.
 
-    python benchmarks/convert.py --size 124M
+    python benchmarks/convert.py --size 124M [--logits]
 
 Writes a checkpoint of random values with TensorFlow, under OpenAI's names; converts it with the
 command, in a process of its own; then compares every tensor of the folder, read with the
 safetensors library, with the values drawn again. Needs twice the model's size on the disk of
---directory, and while TensorFlow writes, the model's size in memory.
+--directory, and while TensorFlow writes, the model's size in memory. --logits also compares our
+logits with those of `transformers`' GPT-2, which gets the same values under names written here by
+hand, in float32 and float64.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="124M")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--directory", metavar="DIR", help="where to write (default: temporary)")
+    parser.add_argument("--logits", action="store_true", help="compare with transformers' logits")
     parser.add_argument("--write", metavar="DIR", help=argparse.SUPPRESS)  # its own process
     options = parser.parse_args()
     if options.write:
@@ -49,6 +52,7 @@ def main() -> None:
         subprocess.run(itself, check=True)
         seconds, peak = convert(checkpoint, folder, options.dtype)
         compared = compare(folder, SIZES[options.size], getattr(torch, options.dtype))
+        logits = compare_logits(folder, SIZES[options.size]) if options.logits else {}
         size = (folder / "model.safetensors").stat().st_size
     result = {
         "size": options.size,
@@ -57,6 +61,7 @@ def main() -> None:
         "peak_gb": round(peak / 1e9, 2),
         "file_gb": round(size / 1e9, 2),
         "tensors_equal": compared,
+        **logits,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "tensorflow-cpu", "safetensors")},
@@ -67,7 +72,8 @@ def main() -> None:
 def draw(index: int, row: Row) -> torch.Tensor:
     """The random values of one variable, the same whenever they are drawn."""
     generator = torch.Generator().manual_seed(index)
-    return torch.empty(row.stored_shape).normal_(0, 0.02, generator=generator)
+    values = torch.empty(row.stored_shape).normal_(0, 0.02, generator=generator)
+    return values + 1 if row.variable.endswith("/g") else values
 
 
 def write_checkpoint(directory: Path, config: ModelConfig) -> None:
@@ -107,6 +113,38 @@ def compare(folder: Path, config: ModelConfig, dtype: torch.dtype) -> int:
             if not torch.equal(file.get_tensor(row.tensor), expected):
                 sys.exit(f"{row.tensor} is another")
     return len(rows)
+
+
+def compare_logits(folder: Path, config: ModelConfig) -> dict[str, float]:
+    """The largest difference of a logit in a window of random tokens, and the largest logit."""
+    from gpt2.folder import load_model
+
+    tokens = torch.randint(0, config.vocab_size, (1, 256), generator=torch.manual_seed(0))
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        model, _ = load_model(folder, device="cpu", dtype=dtype)
+        with torch.no_grad():
+            ours, theirs = model(tokens), transformers_model(config, dtype)(tokens).logits
+        name = str(dtype).removeprefix("torch.")
+        found[f"largest_difference_{name}"] = (ours - theirs).abs().max().item()
+    return found | {"largest_logit": round(theirs.abs().max().item(), 2)}
+
+
+def transformers_model(config: ModelConfig, dtype: torch.dtype):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd")}
+    theirs = GPT2LMHeadModel(GPT2Config(**shape)).to(dtype).eval()
+    parameters = dict(theirs.named_parameters())
+    kinds = {"g": "weight", "w": "weight", "b": "bias", "wte": "wte.weight", "wpe": "wpe.weight"}
+    for index, row in enumerate(name_map(config)):
+        *path, last = row.variable.removeprefix("model/").split("/")
+        path = [f"h.{part[1:]}" if part[1:].isdigit() else part for part in path]
+        parameter = parameters.pop(".".join(["transformer", *path, kinds[last]]))
+        with torch.no_grad():
+            parameter.copy_(draw(index, row).reshape(parameter.shape))
+    assert not parameters
+    return theirs
 
 
 if __name__ == "__main__":

@@ -83,12 +83,37 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_is_needed(run, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(run_folder, call, full)
-    with pytest.raises(DiskFull, match=r"needs about 0 MB.*make room and resume"):
+    with pytest.raises(DiskFull, match=r"needs about 1 MB.*make room and resume"):
         run.save(checkpoint(2))
     monkeypatch.undo()
     assert run.steps() == [1]
     assert run.newest().step == 1
     assert list((run.path / "checkpoints").glob(".tmp*")) == []
+
+
+def test_a_disk_too_full_for_a_line_of_the_log_is_told_like_one_too_full_for_a_checkpoint(
+    run, monkeypatch
+):
+    """It ended the run with a traceback: only checkpoints were thought of."""
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run.add_progress(Progress(1, 1.0, None, 0.1, 1.0, 10.0))
+    monkeypatch.setattr(run_folder.Path, "write_text", full)
+    for write in (
+        lambda: run.set_state("training", 1),
+        lambda: run.forget_after(0),
+    ):
+        with pytest.raises(DiskFull, match=r"log of the run.*make room and resume"):
+            write()
+    monkeypatch.setattr("builtins.open", full)
+    for write in (
+        lambda: run.add_progress(Progress(3, 1.0, None, 0.1, 1.0, 10.0)),
+        lambda: run.add_sample(3, "text"),
+    ):
+        with pytest.raises(DiskFull, match=r"log of the run.*make room and resume"):
+            write()
 
 
 def test_logs_forget_what_was_undone_and_survive_a_torn_line(run):

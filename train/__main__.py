@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def run(options: argparse.Namespace) -> int:
             show(track(progress, options.tracker, job), job, options.json, world)
         except (TrainingFailed, DiskFull) as error:
             if world.is_main:
-                job.run.set_state("failed", job.run.state()["step"], str(error))
+                with suppress(DiskFull):  # no room to write down even that
+                    job.run.set_state("failed", job.run.state()["step"], str(error))
                 print(f"failed: {error}", file=sys.stderr)
             return EXIT_FAILED
         return EXIT_INTERRUPTED if signal.SIGINT in stopped else 0

@@ -29,7 +29,7 @@ from train.loss import NextTokenLoss
 from train.memory import is_out_of_memory, recompute_blocks
 from train.optimizer import build_optimizers, learning_rate, set_learning_rate
 from train.precision import autocast
-from train.run_folder import Checkpoint, Progress, RunFolder
+from train.run_folder import Checkpoint, Progress, RunFolder, finding_room
 
 _SECONDS_BETWEEN_STATES = 1.0  # replacing a file costs as much as a small model's step
 
@@ -312,9 +312,11 @@ class Trainer:
             self._load_weights(self.run.load(best))
         model = merged(distributed.gathered(self.model))
         if self.world.is_main:
-            save_model(self.run.model, model, self.data.tokenizer)
-            if self.config.lora_rank:
-                save_adapter(self.run.path / "adapter", self.model, self.config)
+            needed = f"the model needs about {model.parameter_count() * 4 / 1e6:,.0f} MB"
+            with finding_room(self.run.path, needed):
+                save_model(self.run.model, model, self.data.tokenizer)
+                if self.config.lora_rank:
+                    save_adapter(self.run.path / "adapter", self.model, self.config)
         self.world.barrier()
 
 

@@ -21,6 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from torch import Tensor
 from gpt2.errors import UserError
 from gpt2.tokenizer import read_json
 
+_NO_ROOM_FOR_LOGS = "there is no room for the log of the run"
 STATES = ("preparing", "training", "done", "stopped", "failed")
 
 
@@ -133,6 +135,11 @@ class RunFolder:
         """Write a checkpoint whole, or leave nothing. `DiskFull` says how much room it needs."""
         target = self._checkpoint(checkpoint.step)
         aside = target.with_name(f".tmp-{target.name}")
+        with finding_room(self.path, _needs(checkpoint)):
+            self._write(checkpoint, aside, target)
+
+    @staticmethod
+    def _write(checkpoint: Checkpoint, aside: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
@@ -148,10 +155,8 @@ class RunFolder:
                 shutil.rmtree(target)
             os.rename(aside, target)
             _sync(target.parent)
-        except Exception as error:
+        except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
-            if _is_disk_full(error):
-                raise DiskFull(self.path, checkpoint) from None
             raise
 
     def steps(self) -> list[int]:
@@ -191,20 +196,39 @@ class RunFolder:
         return self.path / "checkpoints" / f"step-{step}"
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        with (
+            finding_room(self.path, _NO_ROOM_FOR_LOGS),
+            open(self.path / name, "a", encoding="utf-8") as file,
+        ):
+            file.write(line)
 
 
 class DiskFull(Exception):
-    """A checkpoint found no room; the one before it is untouched."""
+    """What was to be written found no room; the last checkpoint is untouched."""
 
-    def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
-        tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
-        needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
+    def __init__(self, path: Path, what: str) -> None:
         super().__init__(
-            f"The disk is full: a checkpoint needs about {needed:,.0f} MB in {path}. The last "
-            "checkpoint is whole; make room and resume the run."
+            f"The disk is full: {what} in {path}. The last checkpoint is whole; make room and "
+            "resume the run."
         )
+
+
+@contextmanager
+def finding_room(path: Path, what: str) -> Iterator[None]:
+    """A full disk becomes `DiskFull`, which says `what` needed the room."""
+    try:
+        yield
+    except Exception as error:
+        if _is_disk_full(error):
+            raise DiskFull(path, what) from None
+        raise
+
+
+def _needs(checkpoint: Checkpoint) -> str:
+    tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return f"a checkpoint needs about {max(1, round(needed / 1e6)):,} MB"
 
 
 def _is_disk_full(error: Exception) -> bool:
@@ -230,10 +254,11 @@ def _sync(path: Path) -> None:
 
 def _replace(path: Path, text: str, durable: bool = True) -> None:
     aside = path.with_name(f".tmp-{path.name}")
-    aside.write_text(text, encoding="utf-8")
-    if durable:
-        _sync(aside)
-    os.replace(aside, path)
+    with finding_room(path.parent, _NO_ROOM_FOR_LOGS):
+        aside.write_text(text, encoding="utf-8")
+        if durable:
+            _sync(aside)
+        os.replace(aside, path)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

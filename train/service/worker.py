@@ -108,7 +108,8 @@ def _fail(run: RunFolder, cause: str) -> None:
     cause = cause.replace(str(run.path), "the run's folder")  # visitors need not know where
     print(f"failed: {cause}", file=sys.stderr)
     control.remove(run.path, control.STOP)
-    run.set_state("failed", run.state()["step"], cause)
+    with suppress(DiskFull):  # no room to write down even that
+        run.set_state("failed", run.state()["step"], cause)
 
 
 class _Stretch:
