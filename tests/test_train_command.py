@@ -146,7 +146,7 @@ def test_a_finished_run_is_continued_for_more_steps(undisturbed, text, tmp_path)
     assert RunFolder(run).state()["step"] == 35
     status, _, error = call("run", "--out", run, "--resume", "--steps", 40, "--learning-rate", 0.5)
     assert status == 2
-    assert "learning_rate was 0.001" in error
+    assert "learning_rate was 0.005" in error
 
 
 def test_a_model_is_trained_further_with_lora(undisturbed, text, tmp_path):
