@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gpt2 import inference
 from gpt2 import prepack as module
+from gpt2.folder import save_model
 from gpt2.generate import generate_tokens
 from gpt2.model import GPT2, ModelConfig
 from gpt2.prepack import PackedGPT2, prepack
@@ -208,3 +210,15 @@ def test_where_the_operators_are_wrong_the_model_stays_plain(
     model = make_model(TIED)
     assert prepack(model) is model
     assert all(type(block.attn.c_attn).__name__ == "Linear" for block in model.h)
+
+
+@needs_packing
+def test_only_models_too_large_for_the_cache_are_packed(characters, tmp_path, monkeypatch):
+    """The embedded model wrote 199 tokens a second packed and 278 plain."""
+    config = ModelConfig(vocab_size=97, n_positions=48, n_embd=48, n_layer=2, n_head=3)
+    save_model(tmp_path / "model", make_model(config), characters)
+    small, _ = inference.load_for_inference(str(tmp_path / "model"))
+    monkeypatch.setattr(inference, "_WORTH_PACKING", small.parameter_count())
+    large, _ = inference.load_for_inference(str(tmp_path / "model"))
+    assert not isinstance(small, PackedGPT2)
+    assert isinstance(large, PackedGPT2) or large.device.type != "cpu"
