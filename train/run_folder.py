@@ -220,7 +220,7 @@ def finding_room(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_disk_full(error):
+        if is_disk_full(error):
             raise DiskFull(path, what) from None
         raise
 
@@ -231,7 +231,7 @@ def _needs(checkpoint: Checkpoint) -> str:
     return f"a checkpoint needs about {max(1, round(needed / 1e6)):,} MB"
 
 
-def _is_disk_full(error: Exception) -> bool:
+def is_disk_full(error: Exception) -> bool:
     # safetensors wraps the system's error into its own, with the code in the text.
     return getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
 

@@ -112,7 +112,7 @@ class Models:
 
     def public_name(self, name: str) -> str:
         """What the world calls that base model: its repository on the Hub, else its title."""
-        return hub.SIZE_REPOSITORIES.get(name, self.title_of(name))
+        return hub.hub_name(name) or self.title_of(name)
 
     def find(self, name: object) -> Choice:
         """The choice of that name, or the model of that run. `UserError` for anything else."""

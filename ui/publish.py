@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from gpt2.card import CardFacts, Losses, Sample, write_card
 from gpt2.errors import UserError
+from gpt2.hub import is_repository
 from gpt2.publish import push
 from train.service.runs import Runs
 from train.service.status import RunStatus
 from train.service.verdict import verdict
 
-_REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
 _SHOWN_SAMPLES = 3
 
 
@@ -50,7 +49,8 @@ def find_token(typed: object, oauth: str | None) -> str:
 def check_repository(name: object) -> str:
     """ "name" or "user/name" """
     text = name.strip() if type(name) is str else ""
-    if not _REPOSITORY.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
+    whole = text if "/" in text else f"user/{text}"
+    if not is_repository(whole) or text.endswith(".git"):
         raise UserError(
             "Give the repository a name of letters, digits, dots, dashes: name or user/name."
         )

@@ -6,14 +6,13 @@ anything else that is sent. Neither says who the person is.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 
 import gradio as gr
 
+from train.service.identity import is_id
 from train.service.runs import new_owner
 
-_ID = re.compile(r"[0-9a-f]{32}")
 # Both fixed: with random ones every restart of the server would make every visitor a stranger.
 _STORAGE_KEY = "gpt2-visitor"
 _STORAGE_SECRET = "keeps nothing from the browser's owner"
@@ -43,7 +42,7 @@ class Visitor:
 
 
 def as_id(value: object) -> str | None:
-    return value if type(value) is str and _ID.fullmatch(value) else None
+    return value if is_id(value) else None
 
 
 def build_visitor() -> gr.BrowserState:

@@ -8,29 +8,29 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import torch
-
 from gpt2.errors import UserError
 from gpt2.folder import save_model
+from gpt2.model import GPT2
 from gpt2.tokenizer import load_tokenizer
 from train.config import TrainConfig
 from train.distributed import World
 from train.lora import merged
 from train.prepare import build_model
 from train.run_folder import RunFolder
-from train.service.order import show
+from train.service.order import as_whole, show
+from train.snapshot import fill_weights
 
 _GONE = "There is no checkpoint at this step (any more). Choose another."
 
 
 def parse_step(step: object, run: RunFolder) -> int:
     """The step of one of the run's checkpoints. `UserError` for anything else."""
-    whole = type(step) is int or (type(step) is float and step.is_integer())
-    if not whole:
+    whole = as_whole(step)
+    if type(whole) is not int:
         raise UserError(f"step must be the step of a checkpoint, not {show(step)}.")
-    if step not in run.steps():
+    if whole not in run.steps():
         raise UserError(_GONE)
-    return int(step)
+    return whole
 
 
 def export_checkpoint(run: RunFolder, step: int) -> Path:
@@ -52,14 +52,10 @@ def export_checkpoint(run: RunFolder, step: int) -> Path:
     return target
 
 
-@torch.no_grad()
-def _model_at(run: RunFolder, step: int) -> torch.nn.Module:
+def _model_at(run: RunFolder, step: int) -> GPT2:
     described = run.description()
     model = build_model(described, TrainConfig(**described["train"]), World())
-    saved = run.load(step).model
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parameter.copy_(saved[name])
+    fill_weights(model, run.load(step).model)
     return merged(model)
 
 

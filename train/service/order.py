@@ -126,8 +126,8 @@ class RunOrder:
 def parse_setting(name: str, value: Any, option: Any) -> Any:
     """`value` of the exact type and in the range of the setting; 40.0 passes as the number 40."""
     bounds, choices = ADVANCED[name], option.metadata["choices"]
-    if option.type == "int" and type(value) is float and value.is_integer():
-        value = int(value)
+    if option.type == "int":
+        value = as_whole(value)
     if option.type == "float" and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value).__name__ != option.type:
@@ -141,6 +141,11 @@ def parse_setting(name: str, value: Any, option: Any) -> Any:
     if option.type == "str" and len(value) > MAX_PROMPT_CHARACTERS:
         raise UserError(f"{name} must have at most {MAX_PROMPT_CHARACTERS} characters.")
     return value
+
+
+def as_whole(value: object) -> object:
+    """40.0 as the number 40, which is how pages and JSON send it; anything else as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def show(value: object) -> str:

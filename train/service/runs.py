@@ -20,7 +20,7 @@ from train.service.exports import export_checkpoint, parse_step, zip_folder
 from train.service.housekeeping import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
 from train.service.identity import digest, find_id, is_id, new_id
 from train.service.intake import take_in
-from train.service.order import Limits, RunOrder, show
+from train.service.order import Limits, RunOrder, as_whole, show
 from train.service.queue import Entry, Queue
 from train.service.status import ENDED, RunStatus, StatusReader
 from train.service.worker import train_slice
@@ -145,14 +145,14 @@ class Runs:
 
     def extend(self, run_id: object, steps: object) -> None:
         """Queue an ended run for `steps` more steps."""
-        whole = type(steps) is int or (type(steps) is float and steps.is_integer())
-        if not whole or not 1 <= steps <= _MOST_STEPS:
+        whole = as_whole(steps)
+        if type(whole) is not int or not 1 <= whole <= _MOST_STEPS:
             raise UserError(f"steps must be from 1 to {_MOST_STEPS:,}, not {show(steps)}.")
         entry = self._find(run_id)
         with self._guard:
             self._require_ended(entry)
             run = RunFolder(entry.path)
-            total = max([0, *run.steps()]) + int(steps)
+            total = max([0, *run.steps()]) + whole
             if total > _MOST_STEPS:
                 raise UserError(f"A run may have {_MOST_STEPS:,} steps in all.")
             self._refuse_more(entry.owner)

@@ -99,15 +99,14 @@ class StatusReader:
     def __init__(self, path: Path) -> None:
         self._run = RunFolder(path)
         self._path = path
-        self._progress = _Log(path / "progress.jsonl")
-        self._samples = _Log(path / "samples.jsonl")
+        self._progress = _Log(path / "progress.jsonl", Progress)
+        self._samples = _Log(path / "samples.jsonl", Sample)
         self._guard = threading.Lock()
 
     def read(self, run_id: str, state: str) -> RunStatus:
         """The status, in the given state; what the queue knows is left out."""
         with self._guard:
-            progress = [Progress(**line) for line in self._progress.lines()]
-            samples = tuple(Sample(**line) for line in self._samples.lines())
+            progress, samples = list(self._progress.lines()), tuple(self._samples.lines())
         order, described = control.read(self._path, control.ORDER), self._run.description()
         record = control.read(self._path, "state.json")
         report = control.read(self._path / "tokens", "report.json")
@@ -178,14 +177,15 @@ class StatusReader:
 
 
 class _Log:
-    """The lines of a JSON log that one process appends to, and sometimes replaces as a whole."""
+    """The lines of a JSON log that one process appends to, and sometimes replaces as a whole, each
+    made a `kind` once."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, kind: type) -> None:
+        self._path, self._kind = path, kind
         self._file, self._offset = -1, 0
-        self._found: list[dict[str, Any]] = []
+        self._found: list = []
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list:
         try:
             with open(self._path, "rb") as file:
                 about = os.fstat(file.fileno())
@@ -199,7 +199,7 @@ class _Log:
         self._offset += len(whole)
         for line in whole.splitlines():
             with suppress(ValueError):
-                self._found.append(json.loads(line))
+                self._found.append(self._kind(**json.loads(line)))
         return self._found
 
 

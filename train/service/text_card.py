@@ -129,7 +129,7 @@ def refuse_binary(piece: str) -> None:
     controls = sum(map(piece.count, map(chr, (*range(1, 9), *range(14, 27), 0x7F))))
     if controls > 4 + len(piece) // 100:
         raise UserError("The file is full of control characters: it is no text.")
-    blank = 0  # a run of a million overflows the stack of tiktoken's pattern matcher
+    blank = 0  # there is nothing to learn from it
     for start in range(0, len(piece), _BLANK_STEP):
         blank = blank + 1 if piece[start : start + _BLANK_STEP].isspace() else 0
         if blank * _BLANK_STEP >= _MOST_BLANK:

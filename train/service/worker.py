@@ -8,7 +8,6 @@ lost back to the last checkpoint; the rest goes on bit for bit.
 from __future__ import annotations
 
 import argparse
-import errno
 import math
 import os
 import signal
@@ -30,7 +29,7 @@ from train.loop import Trainer, TrainingFailed
 from train.lora import merged
 from train.memorisation import TrainingText, open_training_text
 from train.prepare import Job, existing_job
-from train.run_folder import DiskFull, Progress, RunFolder
+from train.run_folder import DiskFull, Progress, RunFolder, is_disk_full
 from train.service import control
 
 PAUSED = "The run waits for its next slice of time."
@@ -90,8 +89,10 @@ def _work(
             _fail(run, "Out of memory. Choose a smaller model, batch or block; then start again.")
         except Exception as error:
             traceback.print_exc()
-            full = getattr(error, "errno", None) == errno.ENOSPC
-            _fail(run, _NO_ROOM if full else _UNEXPECTED.format(error=type(error).__name__))
+            _fail(
+                run,
+                _NO_ROOM if is_disk_full(error) else _UNEXPECTED.format(error=type(error).__name__),
+            )
 
 
 _NO_ROOM = (
