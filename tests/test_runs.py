@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -19,7 +20,6 @@ import torch
 from gpt2.errors import UserError
 from gpt2.folder import load_model
 from tests.toy_runs import LIMITS, LONG, QUICK, TEXT, order, wait, wait_for_end
-from train.run_folder import RunFolder
 from train.service import control
 from train.service.order import RunOrder
 from train.service.runs import Runs, new_owner
@@ -474,18 +474,20 @@ def test_a_long_run_is_thinned_to_its_shape(open_runs, base):
 
 
 def test_a_log_is_read_on_and_read_anew_when_it_is_replaced(tmp_path):
-    from train.service.status import _Log
+    from train.service.status import Sample, _Log
+
+    def line(step):
+        return json.dumps({"step": step, "text": f"text {step}"}) + "\n"
 
     path = tmp_path / "log.jsonl"
-    log = _Log(path)
+    log = _Log(path, Sample)
     assert log.lines() == []
-    path.write_text('{"a": 1}\n{"a": 2')
-    assert log.lines() == [{"a": 1}]
+    path.write_text(line(1) + line(22)[:12])
+    assert log.lines() == [Sample(1, "text 1")]
     with open(path, "a") as file:
-        file.write('2}\nbroken\n{"a": 3}\n')
-    assert log.lines() == [{"a": 1}, {"a": 22}, {"a": 3}]
-    RunFolder(tmp_path)
+        file.write(line(22)[12:] + "broken\n" + line(3))
+    assert [sample.step for sample in log.lines()] == [1, 22, 3]
     other = tmp_path / "other"
-    other.write_text('{"a": 9}\n{"a": 8}\n{"a": 7}\n{"a": 6}\n')
+    other.write_text("".join(map(line, (9, 8, 7, 6))))
     os.replace(other, path)
-    assert [line["a"] for line in log.lines()] == [9, 8, 7, 6]
+    assert [sample.step for sample in log.lines()] == [9, 8, 7, 6]

@@ -4,7 +4,10 @@
     element.setAttribute("role", "status");
     element.setAttribute("aria-live", "polite");
   };
-  const announceAll = () => document.querySelectorAll(".block.heard").forEach(announce);
+  // Components come to the page when gradio gets to them: at the start, or when a tab is opened.
+  const silent = ".block.heard:not([aria-live])";
+  const announceAll = () => document.querySelectorAll(silent).forEach(announce);
+  new MutationObserver(announceAll).observe(document.body, { childList: true, subtree: true });
   announceAll();
 
   // Generate and Stop replace each other. Who pressed one by keyboard stays on its place.
@@ -32,7 +35,6 @@
     if (kept?.run) address.searchParams.set("run", kept.run);
     else address.searchParams.delete("run");
     history.replaceState(history.state, "", address);
-    announceAll(); // a tab's components come to the page when it is opened
   };
 
   // Save a file that the server has made ready.
