@@ -8,15 +8,15 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Toy models gain nothing from a second thread, and lose much where the cores are busy. The programs
+# that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import CharacterTokenizer
-
-# Toy models gain nothing from a second thread, and lose much where the cores are busy.
-torch.set_num_threads(1)
 
 
 def _make_model(
@@ -57,6 +57,21 @@ def characters() -> CharacterTokenizer:
 def randomise_parameters():
     """randomise_parameters(module, seed, scale): as `make_model` does it, for any module."""
     return randomise
+
+
+@pytest.fixture
+def call_here(capsys):
+    """call_here(main, *arguments): a command's status, stdout and stderr, without a process of its
+    own, which takes seconds to start and is not needed for a call that is refused."""
+
+    def call(main, *arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(list(arguments))
+        except SystemExit as left:
+            status = left.code
+        return status, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

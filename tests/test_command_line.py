@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2.__main__ import main
 from gpt2.folder import save_model
 from gpt2.generate import generate_text
 from gpt2.inference import load_for_inference
@@ -30,7 +31,7 @@ def folder(make_model, characters, tmp_path_factory):
 
 
 def start(*arguments: object, **pipes: object) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "gpt2", *map(str, arguments)]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | pipes
     return subprocess.Popen(command, env=environment, **settings)
@@ -115,9 +116,11 @@ def test_score_prints_the_promised_names(folder, tmp_path):
         (["score", "missing.txt", "--model", "{folder}"], "cannot be read"),
     ],
 )
-def test_a_wrong_call_is_one_clear_line_and_status_2(folder, tmp_path, arguments, message):
+def test_a_wrong_call_is_one_clear_line_and_status_2(
+    folder, tmp_path, call_here, arguments, message
+):
     filled = [argument.format(folder=folder, empty=tmp_path) for argument in arguments]
-    status, out, error = call(*filled)
+    status, out, error = call_here(main, *filled)
     assert (status, out) == (2, "")
     assert message in error
     assert error.startswith("error: ")

@@ -50,11 +50,11 @@ def test_documents_end_with_the_end_of_text_and_are_split_whole(tmp_path):
 
 
 def test_the_first_document_can_be_drawn_for_validation_too(tmp_path):
-    firsts = set()
+    firsts, tokenizer = set(), gpt2_tokenizer()
     for seed in range(20):
         config = replace(CONFIG, split="documents", validation_share=0.5, seed=seed)
         text = "<|endoftext|>\n".join(["aaaa\n", "bbbb\n", "cccc\n", "dddd\n"])
-        corpus = corpus_of(tmp_path, text, config, gpt2_tokenizer())
+        corpus = corpus_of(tmp_path, text, config, tokenizer)
         firsts.add("a" in corpus.tokenizer.decode(corpus.validation.tolist()))
     assert firsts == {True, False}
 

@@ -17,7 +17,7 @@ WORKER = ROOT / "tests" / "distributed_worker.py"
 
 
 def train_on(ranks: int, out: Path, kind: str, *more: str) -> dict:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(WORKER), str(out), kind, *more]
     if ranks > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]

@@ -51,7 +51,7 @@ def open_tab(browser, server):  # noqa: F811
         if beside is None:
             size = {"width": width, "height": 900}
             contexts.append(browser.new_context(viewport=size, **options))
-            contexts[-1].set_default_timeout(15_000)
+            contexts[-1].set_default_timeout(30_000)
         page = watch((beside.context if beside else contexts[-1]).new_page())
         page.goto(server.url + query)
         page.get_by_role("tab", name="Fine-tune").click()

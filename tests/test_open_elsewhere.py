@@ -48,7 +48,7 @@ def train(base: Path, name: str, *start: str) -> None:
     command = [sys.executable, "-m", "train", "run", "--data", str(base / "text.txt")]
     done = subprocess.run(
         [*command, "--out", str(base / name), *start, *flags],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=280,

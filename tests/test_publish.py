@@ -416,7 +416,7 @@ def environment(hub, home: Path, token: str | None = None) -> dict[str, str]:
     hidden = ("HF_", "TRANSFORMERS_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     named = {"HOME": str(home), "HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT)}
-    named |= {"HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
+    named |= {"HF_HUB_DISABLE_XET": "1"}
     return kept | named | ({"HF_TOKEN": token} if token else {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from gpt2.folder import load_model
+from train.__main__ import main
 from train.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +51,7 @@ def text(tmp_path):
 
 
 def start(*arguments: object) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "train", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
@@ -137,9 +139,9 @@ def test_a_killed_run_goes_on_exactly(undisturbed, text, tmp_path):
     assert_same_result(run, undisturbed[0])
 
 
-def test_a_finished_run_is_continued_for_more_steps(undisturbed, text, tmp_path):
-    run = tmp_path / "run"
-    assert call("run", "--data", text, "--out", run, *TINY)[0] == 0
+def test_a_finished_run_is_continued_for_more_steps(undisturbed, tmp_path):
+    finished, _ = undisturbed
+    run = shutil.copytree(finished.path, tmp_path / "run")
     status, out, error = call("run", "--out", run, "--resume", "--steps", 35)
     assert status == 0, error
     assert "step 35" in out
@@ -196,7 +198,7 @@ def test_evaluate_reports_what_training_reports(undisturbed, tmp_path):
         (["--out", "{new}", "--data", "{short}", *TINY], "fewer than two"),
     ],
 )
-def test_a_wrong_call_is_one_clear_line(text, tmp_path, arguments, message):
+def test_a_wrong_call_is_one_clear_line(text, tmp_path, call_here, arguments, message):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").touch()
     (tmp_path / "empty.txt").touch()
@@ -204,7 +206,7 @@ def test_a_wrong_call_is_one_clear_line(text, tmp_path, arguments, message):
     names = {name: tmp_path / name for name in ("new", "old")} | {"text": text}
     names |= {name: tmp_path / f"{name}.txt" for name in ("empty", "short")}
     filled = [str(argument).format(**names) for argument in arguments]
-    status, out, error = call("run", *filled)
+    status, out, error = call_here(main, "run", *filled)
     assert (status, out) == (2, "")
     assert message in error
     assert error.startswith("error: ")

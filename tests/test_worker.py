@@ -53,8 +53,7 @@ def weights(run):
 @contextmanager
 def process(run):
     command = [sys.executable, "-m", "train.service.worker", str(run.path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    started = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     try:
         yield started
     finally:
