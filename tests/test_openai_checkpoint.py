@@ -132,10 +132,16 @@ def test_the_map_is_one_to_one_and_fits_the_model_of_every_size(size):
     assert len({row.variable for row in rows}) == len(rows) == 4 + 12 * SIZES[size].n_layer
 
 
-def test_the_map_of_124m_is_as_long_as_the_published_data_file():
-    rows = name_map(SIZES["124M"])
-    assert len(rows) == 148
-    assert sum(4 * math.prod(row.stored_shape) for row in rows) == 497_759_232
+def test_the_map_of_124m_is_the_index_of_the_published_release():
+    """The digest is of "name shape offset" of each entry in OpenAI's own model.ckpt.index; the data
+    file holds the variables one after another in the order of their names."""
+    listing, offset = "", 0
+    for row in sorted(name_map(SIZES["124M"]), key=lambda row: row.variable):
+        listing += f"{row.variable} {row.stored_shape} {offset}\n"
+        offset += 4 * math.prod(row.stored_shape)
+    assert offset == 497_759_232
+    published = "e5663bba95f8575cea1995dc5ba5731f7f828d58fc728f871c1127e9ea9a48b7"
+    assert hashlib.sha256(listing.encode()).hexdigest() == published
 
 
 def test_only_what_the_format_can_hold_is_written(make_model, characters, release, tmp_path):

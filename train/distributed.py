@@ -2,7 +2,7 @@
 
 Under torchrun every rank reads its own rows of each batch; DistributedDataParallel averages the
 gradients, FullyShardedDataParallel (FSDP2) also shards weights and optimizer state. A rank alone
-needs none of it, and every method is then a plain value.
+needs none of it, and every method is then a plain value; it does not wait for FSDP's import either.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt2.folder import empty_model
@@ -78,6 +76,8 @@ def wrap(loss: nn.Module, world: World, shard: bool) -> nn.Module:
         return loss
     if not shard:
         return DistributedDataParallel(loss)
+    from torch.distributed.fsdp import fully_shard
+
     for block in loss.model.h:
         fully_shard(block)
     return fully_shard(loss)
@@ -96,7 +96,7 @@ def accumulating(wrapped: nn.Module, last: bool):
 def gathered(model: GPT2) -> GPT2:
     """The model itself, or, of a sharded one, a plain copy on every rank: for evaluation, samples
     and export, which would otherwise run past FSDP's hooks."""
-    if not any(isinstance(p, DTensor) for p in model.parameters()):
+    if not any(map(_is_sharded, model.parameters())):
         return model
     plain = empty_model(model.config)
     state = {name: p.detach().full_tensor() for name, p in model.named_parameters()}
@@ -107,14 +107,20 @@ def gathered(model: GPT2) -> GPT2:
 def full(tensor: Tensor) -> Tensor:
     """A plain CPU copy of a tensor; of a sharded one on every rank."""
     tensor = tensor.detach()
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu().contiguous()
+    return (tensor.full_tensor() if _is_sharded(tensor) else tensor).cpu().contiguous()
 
 
 def fill(target: Tensor, value: Tensor) -> None:
     """The way back of `full`."""
     with torch.no_grad():
-        if isinstance(target, DTensor):
+        if _is_sharded(target):
+            from torch.distributed.tensor import distribute_tensor
+
             value = distribute_tensor(
                 value.to(target.device), target.device_mesh, target.placements
             )
         target.copy_(value)
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor, and nothing else

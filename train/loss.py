@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from gpt2.model import GPT2
 
 _ROWS_A_PRODUCT = 1024  # positions whose logits exist at a time
-_ROWS_A_SOFTMAX = 64  # few enough to stay in the cache
+_LOGITS_A_SOFTMAX = 64 * 50257  # few enough to stay in the cache
 
 
 class NextTokenLoss(nn.Module):
@@ -69,7 +69,8 @@ class _HeadLoss(torch.autograd.Function):
 def _to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
     """The summed loss of (R, V) logits, which become its gradient, softmax - one-hot, in place."""
     total = torch.zeros((), device=logits.device, dtype=_accurate(logits.dtype))
-    for part, target in zip(logits.split(_ROWS_A_SOFTMAX), targets.split(_ROWS_A_SOFTMAX)):
+    rows = max(1, _LOGITS_A_SOFTMAX // logits.size(1))
+    for part, target in zip(logits.split(rows), targets.split(rows)):
         wanted = target.unsqueeze(1)
         scores = torch.log_softmax(part, dim=1, dtype=total.dtype)
         total -= scores.gather(1, wanted).sum()
