@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gpt2.errors import UserError
-from gpt2.new_folder import FULL
+from gpt2.new_folder import is_disk_full
 
 LOG_IN = "log in with `hf auth login`"
 
@@ -37,7 +37,7 @@ def _explain(error: BaseException, repository: str, offline: str) -> str:
         error = error.__cause__
     if isinstance(error, HfHubHTTPError):
         return _explain_answer(error, repository)
-    if getattr(error, "errno", None) in FULL:
+    if is_disk_full(error):
         return "The disk is full. Make room and try again."
     # By name: which HTTP library these are of depends on the client's version.
     lost = {"ConnectError", "TimeoutException"} & {kind.__name__ for kind in type(error).__mro__}

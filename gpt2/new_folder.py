@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from gpt2.errors import UserError
 
 # What a full disk, a quota and a limit on file sizes say.
-FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -31,8 +32,8 @@ def new_folder(path: Path, keep: str = "") -> Iterator[Path]:
         if path.is_dir():
             path.rmdir()  # empty; only then may another take its name, on every system
         aside.rename(path)
-    except OSError as error:
-        if error.errno in FULL:
+    except Exception as error:
+        if is_disk_full(error):
             raise UserError(
                 f"The disk of {path} is full. Make room, or choose a folder on another disk, and "
                 "try again."
@@ -43,6 +44,12 @@ def new_folder(path: Path, keep: str = "") -> Iterator[Path]:
     finally:
         if not keep:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def is_disk_full(error: Exception) -> bool:
+    # safetensors wraps the system's error into its own, with the code in the text.
+    code = re.search(r"os error (\d+)", str(error))
+    return getattr(error, "errno", None) in _FULL or (code is not None and int(code[1]) in _FULL)
 
 
 def refuse_occupied(path: Path) -> None:

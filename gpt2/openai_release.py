@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gpt2.errors import UserError
-from gpt2.new_folder import FULL, refuse_small_disk
+from gpt2.new_folder import is_disk_full, refuse_small_disk
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 URL_VARIABLE = "GPT2_RELEASE_URL"  # another place that has them: a mirror
@@ -169,7 +169,7 @@ def _open(url: str, method: str, headers: dict[str, str], seconds: float):
 
 
 def _refuse_full_disk(error: Exception, path: Path) -> None:
-    if getattr(error, "errno", None) in FULL:
+    if is_disk_full(error):
         raise UserError(
             f"The disk of {path.parent} is full. Make room and run the same command to go on."
         ) from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from gpt2.errors import UserError
 from gpt2.new_folder import new_folder
@@ -78,8 +81,30 @@ def test_what_is_there_is_not_overwritten(kind, tmp_path):
     assert names(tmp_path) == {"a"}
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
-def test_a_full_disk_is_told(number, tmp_path):
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OSError(errno.EFBIG, "full")])
+def test_a_full_disk_is_told(error, tmp_path):
     with pytest.raises(UserError, match=r"is full\. Make room"):
-        fill_and_fail(tmp_path / "a", OSError(number, "full"))
+        fill_and_fail(tmp_path / "a", error)
+    assert names(tmp_path) == set()
+
+
+@pytest.fixture
+def short_files():
+    """No file may grow beyond 10,000 bytes, as with a quota."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_too_much(path: Path) -> None:
+    with new_folder(path) as folder:
+        save_file({"a": torch.zeros(100_000)}, folder / "model.safetensors")
+
+
+def test_a_full_disk_that_safetensors_met_is_told(short_files, tmp_path):
+    """Its error is no OSError: only the text of it holds the system's code."""
+    with pytest.raises(UserError, match=r"is full\. Make room"):
+        save_too_much(tmp_path / "a")
     assert names(tmp_path) == set()

@@ -123,18 +123,14 @@ def test_a_pasted_text_is_a_text(text):
         describe_text(text, TOKENIZER, 256)
 
 
-@pytest.mark.parametrize(
-    "text", ["^" * 1_000_000, "a" * 1_000_000, " end" * 300_000, "👩‍🚀" * 10_000, "e\u0301" * 9999]
-)
+HOSTILE = ["^" * 1_000_000, "a" * 1_000_000, " end" * 300_000, "👩‍🚀" * 10_000, "e\u0301" * 9999]
+# tiktoken panicked here, with an exception that `except Exception` does not catch.
+BLANK = [LONG + " " * 1_500_000 + "end", LONG + "\n" * 1_200_000 + "end"]
+
+
+@pytest.mark.parametrize("text", HOSTILE + BLANK)
 def test_hostile_texts_take_no_time(text):
     assert describe_text(text, TOKENIZER, 256).characters == len(text)
-
-
-@pytest.mark.parametrize("text", [" " * 1_500_000 + "end", LONG + "\n" * 1_200_000 + "end"])
-def test_a_million_spaces_are_refused_before_they_overflow_the_tokenizer(text):
-    """tiktoken panicked, with an exception that `except Exception` does not catch."""
-    with pytest.raises(UserError, match="in a row"):
-        describe_text(text, TOKENIZER, 256)
 
 
 def test_half_a_surrogate_pair_is_refused():

@@ -14,7 +14,6 @@ and sha256, and only then renamed to its name: after a crash it is there entirel
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2.errors import UserError
+from gpt2.new_folder import is_disk_full
 from gpt2.tokenizer import read_json
 
 _NO_ROOM_FOR_LOGS = "there is no room for the log of the run"
@@ -229,11 +229,6 @@ def _needs(checkpoint: Checkpoint) -> str:
     tensors = [*checkpoint.model.values(), *checkpoint.optimizer.values()]
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return f"a checkpoint needs about {max(1, round(needed / 1e6)):,} MB"
-
-
-def is_disk_full(error: Exception) -> bool:
-    # safetensors wraps the system's error into its own, with the code in the text.
-    return getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

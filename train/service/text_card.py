@@ -17,7 +17,6 @@ FEWEST_TOKENS = 200
 MEMORISES_BELOW = 20_000  # tokens
 _EXACT_CHARACTERS = 2_000_000  # of longer texts the tokens are counted by their beginning
 _SHOWN_BLOCKS = 3
-_MOST_BLANK, _BLANK_STEP = 100_000, 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def check_file(path: Path, limits: Limits) -> None:
 
 
 def refuse_binary(piece: str) -> None:
-    """`UserError` for what only pretends to be text, or breaks those who read it.
+    """`UserError` for what only pretends to be text.
 
     Control characters tell pictures and archives, which decode as cp1252, from texts."""
     if "\0" in piece:
@@ -129,14 +128,6 @@ def refuse_binary(piece: str) -> None:
     controls = sum(map(piece.count, map(chr, (*range(1, 9), *range(14, 27), 0x7F))))
     if controls > 4 + len(piece) // 100:
         raise UserError("The file is full of control characters: it is no text.")
-    blank = 0  # there is nothing to learn from it
-    for start in range(0, len(piece), _BLANK_STEP):
-        blank = blank + 1 if piece[start : start + _BLANK_STEP].isspace() else 0
-        if blank * _BLANK_STEP >= _MOST_BLANK:
-            raise UserError(
-                f"The text has more than {_MOST_BLANK:,} spaces or empty lines in a row. Remove "
-                "them."
-            )
 
 
 def _warning(tokens: int, encoding: str) -> str | None:

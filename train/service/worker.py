@@ -23,13 +23,14 @@ import torch
 
 from gpt2.errors import UserError
 from gpt2.generate import generate_pieces
+from gpt2.new_folder import is_disk_full
 from gpt2.sampling import Sampling
 from train.distributed import World, join
 from train.loop import Trainer, TrainingFailed
 from train.lora import merged
 from train.memorisation import TrainingText, open_training_text
 from train.prepare import Job, existing_job
-from train.run_folder import DiskFull, Progress, RunFolder, is_disk_full
+from train.run_folder import DiskFull, Progress, RunFolder
 from train.service import control
 
 PAUSED = "The run waits for its next slice of time."
