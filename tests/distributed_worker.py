@@ -1,11 +1,14 @@
 """One rank of the tests in test_distributed.py: trains a toy in float64 and writes its weights.
 
-torchrun ... tests/distributed_worker.py OUT ddp|shard
+torchrun ... tests/distributed_worker.py OUT ddp|shard|hungry
+
+hungry: as ddp, but the last rank has no memory for its third step.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -40,6 +43,17 @@ def config_of(kind: str) -> TrainConfig:
     )
 
 
+def starve(model: GPT2) -> None:
+    plain, calls = model.hidden, count()
+
+    def hungry(tokens, cache=None):
+        if model.training and next(calls) > 4:
+            raise torch.OutOfMemoryError("no memory on this rank")
+        return plain(tokens, cache)
+
+    model.hidden = hungry
+
+
 def main(out: Path, kind: str) -> None:
     torch.set_num_threads(1)
     config = config_of(kind)
@@ -57,6 +71,8 @@ def main(out: Path, kind: str) -> None:
         model = GPT2(shape).double()
         seen = []
         data, run = open_corpus(tokens, tokenizer), RunFolder(out / "run")
+        if kind == "hungry" and not world.is_main:
+            starve(model)
         stop_at = 4 if sys.argv[3:] == ["stop"] else 99
         for progress in train(model, data, config, run, world, lambda: len(seen) > stop_at):
             seen.append(progress)

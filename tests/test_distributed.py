@@ -16,13 +16,17 @@ ROOT = Path(__file__).parent.parent
 WORKER = ROOT / "tests" / "distributed_worker.py"
 
 
-def train_on(ranks: int, out: Path, kind: str, *more: str) -> dict:
+def launch(ranks: int, out: Path, kind: str, *more: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(WORKER), str(out), kind, *more]
     if ranks > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         command[1:1] = [*launcher, "--local-addr=127.0.0.1"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def train_on(ranks: int, out: Path, kind: str, *more: str) -> dict:
+    done = launch(ranks, out, kind, *more)
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(out / "result.safetensors")
 
@@ -47,6 +51,13 @@ def test_two_ranks_with_sharding_stopped_and_resumed_are_one_process(alone, tmp_
     """Sharded weights and optimizer state also go through a checkpoint and back."""
     train_on(2, tmp_path, "shard", "stop")
     assert_equal(train_on(2, tmp_path, "shard"), alone)
+
+
+def test_memory_that_one_rank_lacks_ends_them_all_with_its_word(tmp_path):
+    """Going on with half of the micro-batch left the other rank waiting for gradients for ever."""
+    done = launch(2, tmp_path, "hungry")
+    assert done.returncode != 0
+    assert "Out of memory at a micro-batch of 2. Resume with a smaller one" in done.stderr
 
 
 @pytest.mark.parametrize(("size", "batch"), [(1, 5), (2, 7), (3, 3), (4, 10)])

@@ -183,8 +183,25 @@ def test_out_of_memory_twice_is_a_failure_with_advice(start, monkeypatch):
 
     arguments = start("hopeless", replace(CONFIG, validation_share=0.0))
     monkeypatch.setattr(GPT2, "hidden", hungry)
-    with pytest.raises(TrainingFailed, match=r"micro-batch of 4.*smaller model"):
+    with pytest.raises(TrainingFailed, match=r"micro-batch of 4.*smaller one"):
         list(train(*arguments))
+
+
+def test_a_smaller_micro_batch_on_resume_is_taken(start, monkeypatch):
+    """The checkpoint's own size once came first: the way out of a failure was ignored."""
+    model, corpus, config, run = start("smaller", replace(CONFIG, steps=2, save_every=1))
+    list(train(model, corpus, config, run))
+    sizes, plain = [], GPT2.hidden
+
+    def watched(self, tokens, cache=None):
+        sizes.append(len(tokens))
+        return plain(self, tokens, cache)
+
+    monkeypatch.setattr(GPT2, "hidden", watched)
+    smaller = replace(config, steps=3, micro_batch_size=2, evaluate_every=0, sample_every=0)
+    trainer = Trainer(model, corpus, smaller, run, World())
+    next(trainer.steps(lambda: False))
+    assert sizes[:4] == [2] * 4
 
 
 def test_another_error_of_the_step_is_not_swallowed_as_memory(start, monkeypatch):

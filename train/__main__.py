@@ -112,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
             if world.is_main:
                 with suppress(DiskFull):  # no room to write down even that
                     job.run.set_state("failed", job.run.state()["step"], str(error))
-                print(f"failed: {error}", file=sys.stderr)
+            where = f" (rank {world.rank})" if world.size > 1 else ""  # it may be no other's
+            print(f"failed{where}: {error}", file=sys.stderr)
             return EXIT_FAILED
         return EXIT_INTERRUPTED if signal.SIGINT in stopped else 0
 

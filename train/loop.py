@@ -51,7 +51,7 @@ class _State:
     best_step: int = 0
     since_best: int = 0  # validations
     rate_scale: float = 1.0  # halved once after a loss that was not finite
-    micro_batch_size: int = 1  # halved once when memory ran out
+    halved: bool = False  # the micro-batch, when memory ran out
 
 
 def train(
@@ -86,7 +86,7 @@ class Trainer:
             raise UserError("Low-rank updates are small: train them without shard.")
         self.model, self.data, self.config, self.run, self.world = model, data, config, run, world
         self.on_phase: Callable[[str], None] = lambda phase: None  # told before each kind of work
-        self.state = _State(micro_batch_size=config.micro_batch_size)
+        self.state = _State()
         self._told = -math.inf  # when state.json was written
         self.windows = Windows(data.train, config)
         self.autocast = autocast(config, model.device)
@@ -98,6 +98,11 @@ class Trainer:
         self.loss = distributed.wrap(NextTokenLoss(model), world, config.shard)
         self.optimizers = build_optimizers(model, config)
         self.compiled = torch.compile(self.loss) if config.compile else self.loss
+
+    @property
+    def micro_batch_size(self) -> int:
+        size = self.config.micro_batch_size
+        return max(1, size // 2) if self.state.halved else size
 
     @property
     def finished(self) -> bool:
@@ -160,7 +165,7 @@ class Trainer:
         ones exact. DDP averages over the ranks, which the factor of their number undoes.
         """
         tokens = self.config.batch_size * self.config.block_size
-        micros = rows.to(self.model.device, non_blocking=True).split(self.state.micro_batch_size)
+        micros = rows.to(self.model.device, non_blocking=True).split(self.micro_batch_size)
         total = torch.zeros((), device=self.model.device, dtype=torch.float64)
         for index, micro in enumerate(micros):
             with distributed.accumulating(self.loss, last=index == len(micros) - 1):
@@ -242,22 +247,23 @@ class Trainer:
         return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
 
     def _shrink(self, error: Exception) -> Progress:
-        """After running out of memory: half the micro-batch, twice the accumulation, once."""
+        """After running out of memory: half the micro-batch, twice the accumulation, once. Ranks
+        cannot: the others are in the middle of exchanging gradients."""
         if not is_out_of_memory(error):
             raise error
         self._drop_gradients()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        size = self.state.micro_batch_size
-        if size == 1 or size < self.config.micro_batch_size:
+        size = self.micro_batch_size
+        if size == 1 or self.state.halved or self.world.size > 1:
             raise TrainingFailed(
-                f"Out of memory at a micro-batch of {size}. Choose a smaller model or block_size, "
-                "or gradient_checkpointing; then resume."
+                f"Out of memory at a micro-batch of {size}. Resume with a smaller one or with "
+                "gradient_checkpointing, or start anew with a smaller model or block_size."
             ) from None
-        self.state.micro_batch_size = size // 2
+        self.state.halved = True
         message = (
-            f"Out of memory at a micro-batch of {size}. Going on with {size // 2} and twice the "
-            "accumulation; results are equivalent."
+            f"Out of memory at a micro-batch of {size}. Going on with {self.micro_batch_size} and "
+            "twice the accumulation; results are equivalent."
         )
         return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
 
