@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -265,7 +266,13 @@ def test_a_killed_run_is_shown_as_interrupted_and_resumes(open_tab, server):
     finish(page)
 
 
-def test_two_browsers_do_not_see_each_others_runs(open_tab, server):
+def uploads() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob("gpt2-upload-*"))
+
+
+def test_two_browsers_do_not_see_each_others_runs_and_each_deletes_its_own(
+    open_tab, server, tmp_path
+):
     first, second = open_tab(), open_tab()
     run = start(first)
     finish(first)
@@ -281,11 +288,18 @@ def test_two_browsers_do_not_see_each_others_runs(open_tab, server):
 
     folder = folder_of(server, run)
     assert folder.is_dir()
+    (tmp_path / "waits.txt").write_text(TEXT)
+    earlier = set(uploads())
+    upload(first, tmp_path / "waits.txt")
+    expect(first.locator("#text-card .facts")).to_contain_text("waits.txt")
+    (waiting,) = set(uploads()) - earlier
     first.locator("#own > button").click()
     first.locator("#forget").click()
     first.locator("#forget-surely").click()
     expect(first.locator("#tune-blank")).to_be_visible()
+    expect(first.locator("#text-card .hint")).to_be_visible()
     assert not folder.exists()
+    assert not waiting.exists()
 
 
 # ---- what cannot be used --------------------------------------------------------------------

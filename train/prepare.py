@@ -59,11 +59,13 @@ def new_job(request: Request, world: World) -> Job:
 
 def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) -> Job:
     """Open a run folder to go on; `changes` may extend its steps or set anything that does not
-    alter what has been trained so far."""
+    alter what has been trained so far. They are the run's own from then on."""
     run = RunFolder.open(out)
     described = run.description()
     config = replace(TrainConfig(**described["train"]), **dict(changes))
     _refuse_changes(described["train"], config)
+    if changes and world.is_main:
+        run.describe(described | {"train": asdict(config)})
     tokenizer = load_tokenizer(run.tokens)
     model = build_model(described, config, world)
     return Job(model, open_corpus(run.tokens, tokenizer), config, run, tuple(described["notes"]))

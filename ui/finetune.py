@@ -59,6 +59,7 @@ def _wire_text(tuner: Tuner) -> None:
         (desk.upload.upload, tuner.take_file, [desk.upload, *before]),
         (desk.sample.click, tuner.use_sample, before),
         (desk.clear.click, tuner.clear, before),
+        (desk.forget_surely.click, tuner.clear, before),
     ):
         trigger(handler, inputs, [*places, *shown], **LIGHT).then(tuner.plan, **planning)
     desk.preset.input(tuner.plan, **planning)
