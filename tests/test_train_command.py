@@ -149,7 +149,7 @@ def test_a_finished_run_is_continued_for_more_steps(undisturbed, tmp_path):
     assert RunFolder(run).description()["train"]["steps"] == 35  # what a crash would go on to
     status, _, error = call("run", "--out", run, "--resume", "--steps", 40, "--learning-rate", 0.5)
     assert status == 2
-    assert "learning_rate was 0.005" in error
+    assert "learning_rate was 0.006" in error
 
 
 def test_a_model_is_trained_further_with_lora(undisturbed, text, tmp_path):
