@@ -1,7 +1,7 @@
-"""A picture of the page: python -m tests.screenshot FILE [--dark] [--narrow] [--tune STEP]
+"""A picture of the page: python -m tests.screenshot FILE [--dark] [--narrow] [--tune PERCENT]
 
 For the README: the storyteller continues an opening with a fixed seed, or, with --tune, learns the
-sample text and is pictured from that step of its run on (-1: when it is done).
+sample text and is pictured so far on the way (100: when it is done).
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from tests.app_server import serve
 from tests.test_page import CHROMIUM_FLAGS, choose, find_chromium
 from ui.write_view import STORY_OPENINGS
 
+REACHED = """(percent) => {
+  const bar = document.querySelector("#run .bar");
+  return bar && 100 * bar.ariaValueNow >= percent * bar.ariaValueMax;
+}"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.screenshot")
     parser.add_argument("file", help="a .png")
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--narrow", action="store_true", help="as wide as a telephone")
-    parser.add_argument("--tune", type=int, metavar="STEP", help="the Fine-tune tab at this step")
+    parser.add_argument("--tune", type=int, metavar="PERCENT", help="the Fine-tune tab in mid-run")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
@@ -56,16 +61,15 @@ def write_story(page: Page, samples: int, seed: int) -> None:
     page.wait_for_timeout(400)
 
 
-def learn_sample(page: Page, step: int) -> None:
+def learn_sample(page: Page, percent: int) -> None:
     page.get_by_role("tab", name="Fine-tune").click()
     page.locator("#use-sample").click()
     page.locator("#feasible b").wait_for(timeout=120_000)
     page.locator("#start").click()
-    if step < 0:
+    if percent >= 100:
         page.locator("#run .pill.good").wait_for(timeout=280_000)
     else:
-        reached = "step => document.querySelector('#run .bar')?.ariaValueNow >= step"
-        page.wait_for_function(reached, arg=step, timeout=280_000)
+        page.wait_for_function(REACHED, arg=percent, timeout=280_000)
     page.mouse.move(0, 0)
     page.wait_for_timeout(700)
 
