@@ -133,7 +133,9 @@ class Writer:
         said = time.monotonic()
         for step in stream_step(loaded, first, wanted.sampling):
             now = push(steps, step)
-            if extra:  # with the first text, so that a refused prompt leaves the page as it was
+            # With the first text, so that a refused prompt leaves the page as it was; and with the
+            # last, because a busy browser once lost what came with the first.
+            if extra or all(step.endings):
                 extra |= show_cards(self.view, now)
             aloud = time.monotonic() - said >= SECONDS_BETWEEN_WORDS or all(step.endings)
             said = time.monotonic() if aloud else said
