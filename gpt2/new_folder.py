@@ -47,6 +47,7 @@ def new_folder(path: Path, keep: str = "") -> Iterator[Path]:
 
 
 def is_disk_full(error: Exception) -> bool:
+    """Whether a write failed for want of room: the disk's, a quota's, a limit's on file sizes."""
     # safetensors wraps the system's error into its own, with the code in the text.
     code = re.search(r"os error (\d+)", str(error))
     return getattr(error, "errno", None) in _FULL or (code is not None and int(code[1]) in _FULL)

@@ -159,7 +159,7 @@ PRESETS = {
             sample_every=1000,
             precision="float32",  # products this small gain nothing from bfloat16
         ),
-        cost="about a minute on 2 cores",
+        cost="about two minutes on 2 cores",
     ),
     "storyteller": Preset(
         model=ModelConfig(n_layer=4, n_head=4, n_embd=256, n_positions=256),
