@@ -14,18 +14,18 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from gpt2.errors import UserError
-from train.service.order import Limits
-from train.service.runs import Runs
+from service.request import Limits
+from service.runs import Runs
 from ui.api import add_api
-from ui.finetune import add_finetune_tab
-from ui.limits import BodyLimit
+from ui.body_limit import BodyLimit
+from ui.context import Site
+from ui.finetune.tab import add_finetune_tab
 from ui.models import Loaded, Models
 from ui.picker import add_picker
 from ui.run_api import add_run_api
-from ui.site import Site
 from ui.theme import SCRIPT, STYLES, make_theme
 from ui.visitor import build_visitor
-from ui.write import add_write_tab
+from ui.write.tab import add_write_tab
 
 TABS = {"Write": add_write_tab, "Fine-tune": add_finetune_tab}
 QUEUE_SIZE = 40

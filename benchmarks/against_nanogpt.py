@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from gpt2.folder import load_model
-from gpt2.hub import resolve
+from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.score import Score, score_documents
 from gpt2.text import read_documents
+from train.compute import autocast
 from train.config import PRESETS, TrainConfig
 from train.data import Corpus, Windows, build_corpus, open_corpus
-from train.loop import train
-from train.precision import autocast
 from train.run_folder import RunFolder
+from train.trainer import train
 
 PRESET = PRESETS["storyteller"]
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")

@@ -30,7 +30,7 @@ import torch
 from safetensors import safe_open
 
 from gpt2.model import SIZES, ModelConfig
-from gpt2.openai_names import PREFIX, Row, name_map, write_release_texts
+from gpt2.openai.names import PREFIX, Row, name_map, write_release_texts
 from gpt2.tokenizer import gpt2_tokenizer
 
 

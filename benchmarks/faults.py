@@ -40,9 +40,9 @@ import torch
 
 from train.__main__ import main as train_command
 from train.distributed import World
-from train.loop import train
-from train.prepare import existing_job
+from train.job import existing_job
 from train.run_folder import Checkpoint, DiskFull, RunFolder
+from train.trainer import train
 
 TEXT = "It is a truth universally acknowledged, that a text must be long, and more so a run. " * 200
 SAVE_EVERY = 5

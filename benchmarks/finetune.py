@@ -27,7 +27,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-SAMPLE = ROOT / "ui" / "sample_text.txt"
+SAMPLE = ROOT / "ui" / "assets" / "sample_text.txt"
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def start(runs: str) -> tuple[subprocess.Popen, str]:
 
 def journey(url: str) -> None:
     """Walk it and print the seconds of each part."""
-    from tests.test_page import CHROMIUM_FLAGS, find_chromium
+    from tests.ui.test_page import CHROMIUM_FLAGS, find_chromium
 
     with sync_playwright() as playwright:
         path = find_chromium()

@@ -38,16 +38,16 @@ from slurs import listed_hashes, listed_words
 
 from gpt2.folder import load_model
 from gpt2.generate import generate_pieces
-from gpt2.hub import resolve
+from gpt2.hub.resolve import resolve
 from gpt2.inference import load_for_inference
 from gpt2.sampling import MAX_SAMPLES, Sampling
 from gpt2.score import score_documents
 from gpt2.text import read_documents
-from ui.write_view import STORY_OPENINGS
+from ui.write.view import STORY_OPENINGS
 
 MODEL = "storyteller"
 LIMIT = 60  # characters that a sample may have in common with the training text
-SAMPLE_TEXT = ROOT / "ui" / "sample_text.txt"
+SAMPLE_TEXT = ROOT / "ui" / "assets" / "sample_text.txt"
 # A fine-tune for half a minute on 2 cores: short blocks that overlap, small steps, a rate that
 # leaves the model its English.
 TASTE = {
@@ -140,7 +140,7 @@ def memorised(options: argparse.Namespace) -> None:
     """The longest passage of each sample that stands word for word in the training text."""
     from against_nanogpt import story_corpus
 
-    from train.memorisation import TrainingText
+    from train.memorization import TrainingText
 
     corpus = story_corpus(options.text)
     text = TrainingText.build(corpus.train, corpus.tokenizer)

@@ -215,9 +215,9 @@ def _ours(options: argparse.Namespace, **changes: object) -> Callable[[], None]:
     from train.config import TrainConfig
     from train.data import Corpus, Report
     from train.distributed import World
-    from train.loop import Trainer
     from train.lora import add_lora
     from train.run_folder import RunFolder
+    from train.trainer import Trainer
 
     config = TrainConfig(
         batch_size=options.batch,

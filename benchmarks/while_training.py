@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 
 from gpt2.generate import generate_pieces
-from gpt2.hub import STORYTELLER
+from gpt2.hub.resolve import STORYTELLER
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
-from train.service.order import Limits, RunOrder
-from train.service.runs import Runs, new_owner
+from service.request import Limits, RunOrder
+from service.runs import Runs, new_owner
 
 PROMPT = "Once upon a time, in a house by the sea,"
 SETTINGS = {"steps": 5000, "batch_size": 2, "micro_batch_size": 2}

@@ -128,7 +128,7 @@ def _print_results(prompt: str, results: list[Result], as_json: bool, streamed: 
 
 def score(options: argparse.Namespace) -> None:
     from gpt2.folder import load_model
-    from gpt2.hub import resolve
+    from gpt2.hub.resolve import resolve
     from gpt2.score import score_documents
     from gpt2.text import read_documents
 

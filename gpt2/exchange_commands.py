@@ -66,7 +66,7 @@ def add_pull(commands) -> None:
 
 
 def convert_command(options: argparse.Namespace) -> None:
-    from gpt2.convert import convert
+    from gpt2.openai.convert import convert
 
     made = convert(options.source, options.folder, options.dtype)
     rounded = "" if options.dtype == "float32" else f", rounded to {options.dtype}"
@@ -81,7 +81,7 @@ def convert_command(options: argparse.Namespace) -> None:
 def push_command(options: argparse.Namespace) -> int:
     from huggingface_hub import get_token
 
-    from gpt2.publish import RepositoryExists, push
+    from gpt2.hub.transfer import RepositoryExists, push
 
     def run(overwrite: bool) -> str:
         return push(
@@ -116,6 +116,6 @@ def _agrees(fact: str) -> bool:
 def pull_command(options: argparse.Namespace) -> None:
     from huggingface_hub import get_token
 
-    from gpt2.publish import pull
+    from gpt2.hub.transfer import pull
 
     print(pull(options.repository, options.folder, get_token(), options.revision))

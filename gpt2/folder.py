@@ -1,7 +1,7 @@
 """The model folder, the one thing that passes between the parts: Hugging Face's GPT-2 layout.
 
 config.json, model.safetensors, generation_config.json, the tokenizer's files; a model card beside
-them is `gpt2.card`'s. Reading is strict: what is missing, unknown, misshapen or not finite is
+them is `gpt2.model_card`'s. Reading is strict: what is missing, unknown, misshapen or not finite is
 refused by name, and nothing is allocated that the file does not hold.
 """
 

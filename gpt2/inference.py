@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt2.folder import load_model
-from gpt2.hub import resolve
+from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2
 from gpt2.prepack import prepack
 from gpt2.tokenizer import Tokenizer

@@ -77,7 +77,7 @@ def call_here(capsys):
 @pytest.fixture(scope="session")
 def base(tmp_path_factory):
     """The folder of a toy model of bytes."""
-    from tests.toy_runs import make_base
+    from tests.support.toy_runs import make_base
 
     return make_base(tmp_path_factory.mktemp("base") / "toy")
 
@@ -85,19 +85,19 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def no_probe():
     """Steps of a known pace: what a step takes is measured in test_estimate.py."""
-    from train.service import estimate
-    from train.service.probe import Pace
+    from service import plan
+    from service.pace import Pace
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimate, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
+        patch.setattr(plan, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
         yield
 
 
 @pytest.fixture
 def open_runs(tmp_path, no_probe):
     """A function that opens a server's runs, again too; at the end all its workers are ended."""
-    from tests.toy_runs import LIMITS
-    from train.service.runs import Runs
+    from service.runs import Runs
+    from tests.support.toy_runs import LIMITS
 
     opened = []
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from openai_toy import random_variables, write_release
 
-from gpt2.card import CardFacts, write_card
-from gpt2.convert import convert
 from gpt2.folder import load_model, save_model
-from gpt2.hub import STORYTELLER
+from gpt2.hub.resolve import STORYTELLER
+from gpt2.model_card import CardFacts, write_card
+from gpt2.openai.convert import convert
 from gpt2.tokenizer import CharacterTokenizer
+from tests.support.openai_toy import random_variables, write_release
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ["converted", "storyteller", "tuned", "from nothing", "low rank", "characters"]

@@ -86,11 +86,11 @@ def _add_evaluate(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from train.distributed import join
-    from train.loop import TrainingFailed, train
-    from train.prepare import Request, existing_job, new_job
+    from train.job import Request, existing_job, new_job
     from train.run_folder import DiskFull
-    from train.show import show
-    from train.tracking import track
+    from train.terminal import show
+    from train.trackers import track
+    from train.trainer import TrainingFailed, train
 
     names = [option.name for option in fields(TrainConfig)]
     given = ((name, getattr(options, name)) for name in names)
@@ -141,7 +141,7 @@ def evaluate(options: argparse.Namespace) -> None:
     import numpy as np
 
     from gpt2.folder import load_model
-    from gpt2.hub import resolve
+    from gpt2.hub.resolve import resolve
     from gpt2.score import make_score
     from gpt2.text import read_documents
     from train.evaluate import evaluate as mean_loss

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2.errors import UserError
-from gpt2.new_folder import is_disk_full
+from gpt2.files import is_disk_full
 from gpt2.tokenizer import read_json
 
 _NO_ROOM_FOR_LOGS = "there is no room for the log of the run"

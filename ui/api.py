@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import gradio as gr
 
 from gpt2.errors import UserError
-from ui.drafts import Step
+from ui.generation import parse_request
 from ui.models import Models
-from ui.requests import parse_request
 from ui.streams import stream_step
+from ui.write.history import Step
 
 WORKER = "generate"  # the page and the API wait in one queue for the same worker
 BROKEN = "Something went wrong here. It is not your input; the server's log has the cause."

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import torch
 
-from gpt2 import hub
 from gpt2.errors import UserError
+from gpt2.hub.resolve import DOWNLOAD_BYTES, SIZE_REPOSITORIES, hub_name, is_cached, resolve
 from gpt2.inference import load_for_inference
 from gpt2.machine import machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
-from train.service.runs import Runs
-from ui.run_models import RunModel, models_of, short_name
+from service.runs import Runs
+from ui.run_model import RunModel, models_of, short_name
 
 STORYTELLER = "storyteller"
-SIZES = tuple(hub.SIZE_REPOSITORIES)
+SIZES = tuple(SIZE_REPOSITORIES)
 _MEMORY_SHARE = 0.6  # of the machine, for all loaded models together
 
 
@@ -35,7 +35,7 @@ class Choice:
     """One row of the picker."""
 
     name: str  # what the picker and the API call it
-    source: str  # what `gpt2.hub.resolve` takes
+    source: str  # what `resolve` takes
     title: str
     download: float | None = None  # bytes to fetch, where it can be fetched
     version: int = 0  # another one when a run's model was trained further
@@ -83,7 +83,7 @@ class Models:
         """Load the model to begin with: the given one, else the best that needs no download."""
         if self._given is not None:
             return self.fetch(next(iter(self._choices)))
-        if hub.is_cached("124M"):
+        if is_cached("124M"):
             try:
                 return self.load("124M")
             except UserError as error:
@@ -112,7 +112,7 @@ class Models:
 
     def public_name(self, name: str) -> str:
         """What the world calls that base model: its repository on the Hub, else its title."""
-        return hub.hub_name(name) or self.title_of(name)
+        return hub_name(name) or self.title_of(name)
 
     def find(self, name: object) -> Choice:
         """The choice of that name, or the model of that run. `UserError` for anything else."""
@@ -130,7 +130,7 @@ class Models:
         return Choice(wanted.name, str(folder), wanted.title(status), version=version)
 
     def is_here(self, choice: Choice) -> bool:
-        return hub.is_cached(choice.source)
+        return is_cached(choice.source)
 
     def label(self, choice: Choice) -> str:
         """The picker's words: the title, and what choosing it costs."""
@@ -146,7 +146,7 @@ class Models:
         choice = self.find(name)
         self._refuse_too_large(choice)
         if not self.is_here(choice):
-            hub.resolve(choice.source)  # outside the locks: it may take minutes
+            resolve(choice.source)  # outside the locks: it may take minutes
         return self.load(name)
 
     def load(self, name: object) -> Loaded:
@@ -202,7 +202,7 @@ class Models:
 
 def _make_choices(given: str | None) -> dict[str, Choice]:
     choices = [Choice(STORYTELLER, STORYTELLER, "Storyteller")]
-    choices += [Choice(size, size, f"GPT-2 {size}", hub.DOWNLOAD_BYTES[size]) for size in SIZES]
+    choices += [Choice(size, size, f"GPT-2 {size}", DOWNLOAD_BYTES[size]) for size in SIZES]
     if given is not None:
         known = [choice for choice in choices if choice.source == given]
         choices = [choice for choice in choices if choice.source != given]

@@ -11,14 +11,14 @@ from typing import TypeVar
 import gradio as gr
 
 from gpt2.errors import UserError
-from train.service.order import RunOrder
-from train.service.runs import new_owner
-from train.service.status import RunStatus
-from train.service.verdict import verdict
+from service.request import RunOrder
+from service.runs import new_owner
+from service.status import RunStatus
+from service.verdict import verdict
 from ui.api import BROKEN
-from ui.downloads import make_download
-from ui.site import Site
-from ui.text_source import take_upload
+from ui.context import Site
+from ui.finetune.downloads import make_download
+from ui.finetune.upload import take_upload
 from ui.visitor import as_id
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from gpt2.generate import generate_pieces
 from gpt2.sampling import Sampling
-from ui.drafts import Step
 from ui.models import Loaded
+from ui.write.history import Step
 
 SECONDS_BETWEEN = 0.13  # 7 to 8 updates a second
 

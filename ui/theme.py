@@ -11,8 +11,9 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
-STYLES = [Path(__file__).with_name(name) for name in ("style.css", "finetune.css")]
-SCRIPT = Path(__file__).with_name("page.js")
+_ASSETS = Path(__file__).with_name("assets")
+STYLES = [_ASSETS / name for name in ("style.css", "finetune.css")]
+SCRIPT = _ASSETS / "page.js"
 
 SANS = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'
 MONO = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace'

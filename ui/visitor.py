@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 
 import gradio as gr
 
-from train.service.identity import is_id
-from train.service.runs import new_owner
+from service.ids import is_id
+from service.runs import new_owner
 
 # Both fixed: with random ones every restart of the server would make every visitor a stranger.
 _STORAGE_KEY = "gpt2-visitor"

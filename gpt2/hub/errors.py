@@ -1,0 +1,91 @@
+"""What the Hub's client raises, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gpt2.errors import UserError
+from gpt2.files import is_disk_full
+
+LOG_IN = "log in with `hf auth login`"
+
+
+@contextmanager
+def plain_words(repository: str, offline: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong between this machine and the Hub into a `UserError`.
+
+    `offline` is what to say when the Hub cannot be reached at all.
+    """
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        yield
+    except (OSError, HTTPError, ValueError, RuntimeError) as error:
+        raise UserError(_explain(error, repository, offline)) from None
+
+
+def _explain(error: BaseException, repository: str, offline: str) -> str:
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    # The client tells of a failed upload, and of a failed look into its cache, in its own words.
+    if isinstance(error, (RuntimeError, LocalEntryNotFoundError)) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, HfHubHTTPError):
+        return _explain_answer(error, repository)
+    if is_disk_full(error):
+        return "The disk is full. Make room and try again."
+    # By name: which HTTP library these are of depends on the client's version.
+    lost = {"ConnectError", "TimeoutException"} & {kind.__name__ for kind in type(error).__mro__}
+    if lost or isinstance(error, OfflineModeIsEnabled):
+        return offline or "The Hub cannot be reached. Connect to the internet and try again."
+    if isinstance(error, ValueError):  # the client's own checks, and the Hub's of the card
+        return f"The Hub does not take {repository}: {_first_line(error)}"
+    return (
+        f"The connection to the Hub for {repository} broke off ({type(error).__name__}: "
+        f"{_first_line(error)}). Try again; what has arrived counts."
+    )
+
+
+def _explain_answer(error, repository: str) -> str:
+    """An answer of the Hub that is an error."""
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    status, text = error.response.status_code, str(error).lower()
+    if isinstance(error, GatedRepoError):
+        return f"{repository} is gated: accept its terms on the Hub, then {LOG_IN}."
+    if isinstance(error, DisabledRepoError):
+        return f"{repository} has been disabled on the Hub."
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repository} has no such revision. Its page on the Hub lists branches and tags."
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"{repository} on the Hub has no config.json: it is no model."
+    refused = status == 401 and "invalid" in text and "credentials" in text
+    if isinstance(error, RepositoryNotFoundError) and not refused:
+        return f"There is no public repository {repository} on the Hub. If it is private, {LOG_IN}."
+    answers = {
+        401: f"The Hub does not accept the token: {LOG_IN} again.",
+        403: (
+            f"The token has no right to do this with {repository}. It must be one of the owner's, "
+            'with the permission "write".'
+        ),
+        412: f"{repository} was changed by someone else meanwhile. Try again.",
+        429: "The Hub asks to wait: too many requests. Try again in some minutes.",
+    }
+    if status >= 500:
+        return f"The Hub has a problem of its own (status {status}). Try again later."
+    return answers.get(status, f"The Hub answered {status} for {repository}: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

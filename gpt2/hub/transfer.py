@@ -1,0 +1,181 @@
+"""Model folders to the Hugging Face Hub and back: `push` and `pull`.
+
+A token is only ever handed to the Hub's client: it is not stored, logged, or looked up here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+from gpt2.errors import UserError
+from gpt2.files import new_folder, refuse_occupied
+from gpt2.folder import load_model, load_model_shape
+from gpt2.hub.errors import plain_words
+from gpt2.hub.resolve import FILES, is_repository, is_whole, probe
+from gpt2.model_card import CardFacts, write_card
+
+# Files of other models and tokenizers, which readers would take instead of those pushed.
+RIVALS = [
+    *FILES,
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "pytorch_model.bin",
+    "pytorch_model-*.bin",
+    "pytorch_model.bin.index.json",
+]
+_REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,200}")
+
+
+class RepositoryExists(UserError):
+    """The repository is there, with files, or open to all where a private one was asked for.
+
+    `push(..., overwrite=True)` replaces its files; it stays as public or private as it is.
+    """
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    token: str,
+    private: bool = True,
+    *,
+    revision: str | None = None,
+    pull_request: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Put a model folder on the Hub as `repo_id` ("user/name"); returns its address.
+
+    A folder without a card gets one. The repository is created, private unless told otherwise. One
+    that is there raises `RepositoryExists`, unless it is empty and no more public than asked for,
+    or `overwrite` is true: then its files are replaced, and it stays as public as it was.
+    `revision` is a branch, made if needed; `pull_request` proposes the files to an existing
+    repository instead, whoever's it is. If nothing differs, no commit is made.
+    `UserError` says in plain words what else went wrong.
+    """
+    from huggingface_hub import HfApi
+
+    folder = Path(folder).expanduser()
+    _check_names(repo_id, revision)
+    if pull_request and revision is not None:
+        raise UserError("A pull request goes to the main branch: leave the revision out.")
+    if type(token) is not str or not token.strip():
+        raise UserError(
+            "Pushing needs a token of the Hugging Face Hub with the permission to write: log in "
+            "with `hf auth login`, or set HF_TOKEN."
+        )
+    load_model(folder, device="cpu")  # nobody should publish what nobody can open
+    if not (folder / "README.md").is_file():
+        write_card(folder, CardFacts(title=repo_id.partition("/")[2]))
+    endpoint = os.environ.get("HF_ENDPOINT")
+    api = HfApi(token=token, endpoint=endpoint)
+    with plain_words(repo_id):
+        _check_reachable(repo_id, token)
+        if not pull_request:
+            _create(api, repo_id, private, overwrite)
+            if revision not in (None, "main"):
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=files_to_push(folder),
+            delete_patterns=RIVALS,
+            revision=revision,
+            create_pr=pull_request,
+            commit_message=f"Upload {folder.resolve().name}",
+        )
+    tree = "" if revision in (None, "main") else f"/tree/{revision}"
+    return commit.pr_url or f"{api.endpoint}/{repo_id}{tree}"
+
+
+def pull(
+    repo_id: str, folder: str | Path, token: str | None = None, revision: str | None = None
+) -> Path:
+    """Copy the model `repo_id` of the Hub into a new folder, and return that.
+
+    Without a token public repositories only. A download that broke off goes on when called again.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(folder).expanduser()
+    _check_names(repo_id, revision)
+    refuse_occupied(folder)
+    with plain_words(repo_id):
+        probe(repo_id, revision, token or False)
+    kept_for = re.sub(r"\W", "-", f"{repo_id}@{revision or 'main'}")
+    with new_folder(folder, keep=kept_for) as aside:
+        with plain_words(repo_id):
+            snapshot_download(
+                repo_id,
+                revision=revision,
+                token=token or False,
+                local_dir=aside,
+                allow_patterns=FILES,
+                endpoint=os.environ.get("HF_ENDPOINT"),
+            )
+        try:
+            _check_model(repo_id, aside)
+        except UserError:
+            shutil.rmtree(aside)  # there is nothing to go on with
+            raise
+        shutil.rmtree(aside / ".cache", ignore_errors=True)  # the client's notes on the download
+    return folder
+
+
+def files_to_push(folder: Path) -> list[str]:
+    """The names of a folder's files that make up the model; nothing else leaves this machine."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    if "model.safetensors" in names:  # an index beside it is a left-over
+        names = [name for name in names if not fnmatch(name, "model*-of-*.safetensors")]
+        names = [name for name in names if name != "model.safetensors.index.json"]
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in FILES)]
+
+
+def _check_model(repo_id: str, folder: Path) -> None:
+    if not is_whole(folder):
+        raise UserError(
+            f"{repo_id} is no model that this program opens: it needs model.safetensors, and "
+            "vocab.json with merges.txt or characters.json."
+        )
+    load_model_shape(folder)
+
+
+def _create(api, repo_id: str, private: bool, overwrite: bool) -> None:
+    """Make the repository, or see that it may be written to."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api.create_repo(repo_id, private=private is not False)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409:
+            raise
+        found = api.model_info(repo_id)
+        held = {file.rfilename for file in found.siblings or []} - {".gitattributes"}
+        exposed = private is not False and not found.private
+        if (held or exposed) and not overwrite:
+            state = "private" if found.private else "public"
+            content = "holds files" if held else "is empty"
+            raise RepositoryExists(f"{repo_id} exists already, is {state} and {content}.") from None
+
+
+def _check_reachable(repo_id: str, token: str) -> None:
+    """Know in seconds when there is no Hub: the client's own requests wait without a limit."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    with suppress(HfHubHTTPError):  # whatever the answer is, there is one
+        probe(repo_id, token=token)
+
+
+def _check_names(repo_id: str, revision: str | None) -> None:
+    if type(repo_id) is not str or not is_repository(repo_id):
+        raise UserError(
+            f"{str(repo_id)[:120]!r} is no name of a repository. It is user/name, of letters, "
+            'digits, "-", "_" and ".", without "--" and "..".'
+        )
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise UserError(f"{revision[:120]!r} is no name of a branch, a tag or a commit.")

@@ -1,0 +1,1 @@
+"""OpenAI's released TensorFlow checkpoints, to a model folder and back."""

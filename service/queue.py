@@ -1,0 +1,197 @@
+"""Whose turn it is: tickets on disk, and the processes that train the runs whose turn came."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2.errors import UserError
+from service import ipc
+from service.request import Limits
+from train.run_folder import RunFolder
+
+_ROOT = Path(__file__).parents[1]
+_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # what a worker has no use for
+
+
+@dataclass
+class Entry:
+    """One run as the queue sees it."""
+
+    id: str
+    path: Path
+    owner: str  # a digest
+    ticket: int | None = None
+    process: subprocess.Popen | None = None  # started here; others are seen by their lock
+
+    @property
+    def is_running(self) -> bool:
+        if self.process is not None and self.process.poll() is None:
+            return True
+        return ipc.holder(self.path) is not None
+
+
+class Queue:
+    """First come, first served, but no visitor trains more than their share at a time.
+
+    Every method is to be called with `guard` held."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.guard = threading.RLock()
+        self.entries: dict[str, Entry] = {}
+        self._limits = limits
+        self._running: set[str] = set()  # ids; those that were running when last looked at
+
+    def add(self, entry: Entry) -> None:
+        """A run that is on disk, perhaps waiting, perhaps trained by a process that outlived the
+        last server."""
+        entry.ticket = ipc.read(entry.path, ipc.TICKET).get("number")
+        self.entries[entry.id] = entry
+        if ipc.holder(entry.path) is not None:
+            self._running.add(entry.id)
+
+    def enqueue(self, entry: Entry) -> None:
+        tickets = [other.ticket for other in self.waiting()]
+        entry.ticket = max([time.time_ns(), *(ticket + 1 for ticket in tickets)])
+        ipc.write(entry.path, ipc.TICKET, number=entry.ticket)
+
+    def withdraw(self, entry: Entry) -> bool:
+        """Take a run out of the queue; False when it is not waiting (any more)."""
+        if entry.id in self._running or entry.ticket is None:
+            return False
+        entry.ticket = None
+        ipc.remove(entry.path, ipc.TICKET)
+        return True
+
+    def forget(self, entry: Entry) -> None:
+        self.entries.pop(entry.id, None)
+        self._running.discard(entry.id)
+
+    def waiting(self) -> list[Entry]:
+        """In the order of their turns."""
+        found = [
+            entry
+            for entry in self.entries.values()
+            if entry.ticket is not None and entry.id not in self._running
+        ]
+        return sorted(found, key=lambda entry: entry.ticket)
+
+    def place(self, entry: Entry) -> tuple[int, float]:
+        """Of a waiting run: its place, 1 = next, and the seconds until its turn, an estimate: what
+        runs and what stands before it, over what runs at a time."""
+        waiting = self.waiting()
+        index = waiting.index(entry) if entry in waiting else len(waiting)
+        before = (*self.running(), *waiting[:index])
+        return index + 1, sum(map(_seconds_left, before)) / max(1, self._limits.running)
+
+    def running(self) -> list[Entry]:
+        return [self.entries[name] for name in self._running]
+
+    def is_running(self, entry: Entry) -> bool:
+        return entry.id in self._running
+
+    def refuse_more(self, owner: str, coming: list[str]) -> None:
+        """`UserError` when a visitor, or this server, has enough runs already; `coming` are the
+        owners of those that are about to be queued."""
+        limits, waiting = self._limits, [entry.owner for entry in self.waiting()] + coming
+        own = [*waiting, *(entry.owner for entry in self.running())].count(owner)
+        if own >= limits.running_per_owner + limits.waiting_per_owner:
+            raise UserError(
+                f"You have {own} runs here that have not ended: {limits.running_per_owner} may "
+                f"train and {limits.waiting_per_owner} may wait. Stop one, or wait for its end."
+            )
+        if len(waiting) >= limits.waiting:
+            raise UserError(
+                f"{len(waiting)} runs are waiting already, and no more can. Try again later."
+            )
+
+    def tick(self) -> None:
+        """See which processes have ended, start what comes next."""
+        for entry in self.running():
+            if not entry.is_running:
+                self._running.discard(entry.id)
+                self._note_end(entry)
+        for entry in self.waiting():
+            if len(self._running) >= self._limits.running:
+                return
+            if sum(e.owner == entry.owner for e in self.running()) < self._limits.running_per_owner:
+                with suppress(OSError):  # no room for a log, no more processes: the next tick tries
+                    self._start(entry)
+
+    def settle(self, entry: Entry) -> None:
+        """Wait for the process of a run that has let go of it: it ends within moments."""
+        if entry.process is not None:
+            entry.process.wait()
+        self.tick()
+
+    def kill(self, entry: Entry) -> None:
+        """End the process of a run at once, and wait until it is gone."""
+        if entry.process is not None:
+            entry.process.kill()
+            entry.process.wait()
+            entry.process = None
+        deadline = time.monotonic() + 10
+        while (pid := ipc.holder(entry.path)) is not None and time.monotonic() < deadline:
+            if pid == os.getpid():  # a slice
+                raise UserError("This run is training now. Stop it first.")
+            with suppress(ProcessLookupError):
+                if pid:  # 0 while its process is about to write it
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        self._running.discard(entry.id)
+
+    def _start(self, entry: Entry) -> None:
+        threads = str(self._limits.threads)
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not any(secret in name.upper() for secret in _SECRETS)
+        } | {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            # Spinning while they wait, the threads of two processes on the same cores slow each
+            # other ten times.
+            "OMP_WAIT_POLICY": "passive",
+            "GOMP_SPINCOUNT": "0",
+            "HF_HUB_OFFLINE": "1",
+        }
+        with open(entry.path / ipc.LOG, "ab") as log:
+            entry.process = subprocess.Popen(
+                [sys.executable, "-m", "service.worker", str(entry.path.absolute())],
+                cwd=_ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # it outlives the server
+            )
+        self._running.add(entry.id)
+
+    def _note_end(self, entry: Entry) -> None:
+        """A process takes its ticket away when it begins; one that could not even do that would be
+        started again and again."""
+        entry.process, entry.ticket = None, None
+        if (entry.path / ipc.TICKET).exists():
+            ipc.remove(entry.path, ipc.TICKET)
+            run = RunFolder(entry.path)
+            run.set_state(
+                "failed",
+                run.state()["step"],
+                "The training process could not start; the end of its log says why. "
+                "Resume to try again.",
+            )
+
+
+def _seconds_left(entry: Entry) -> float:
+    """By the plan of a run and the step that it has reached."""
+    planned = ipc.read(entry.path, ipc.ORDER).get("seconds", 0.0)
+    steps = ipc.read(entry.path, "config.json").get("train", {}).get("steps", 0)
+    done = ipc.read(entry.path, "state.json").get("step", 0)
+    return planned * max(0.05, 1 - done / max(1, steps))

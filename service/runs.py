@@ -1,0 +1,302 @@
+"""Many visitors' runs on one machine: ordered, queued, watched, kept, and forgotten in time."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from gpt2.errors import UserError
+from service import ipc
+from service.exports import export_checkpoint, parse_step, zip_folder
+from service.ids import digest, find_id, is_id, new_id
+from service.queue import Entry, Queue
+from service.request import Limits, RunOrder, as_whole, show
+from service.status import ENDED, RunStatus, StatusReader
+from service.storage import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
+from service.submit import take_in
+from service.worker import train_slice
+from train.memorization import TrainingTexts
+from train.run_folder import Progress, RunFolder
+
+_TICK_SECONDS = 0.3
+_SWEEP_SECONDS = 60.0
+_SEEN_SECONDS = 60.0  # how exactly the last look is noted
+_MOST_STEPS = 200_000
+_MOST_SAMPLE = 20_000  # characters
+
+
+def new_owner() -> str:
+    """A random id of 128 bits, for a visitor's browser to keep."""
+    return new_id()
+
+
+class Runs:
+    """All runs of one server, each a folder under `folder` named by its id, 128 random bits in hex.
+
+    The id is the capability: who has it may look, stop, resume, download and discard. Everything
+    is on disk; a new `Runs` over the same folder goes on with it. Safe to use from any thread.
+    Every method raises `UserError` for what is not a known id or cannot be done now.
+    """
+
+    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        """`UserError` when another server uses `folder`."""
+        self.folder, self.limits = Path(folder).absolute(), limits
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = claim(self.folder)
+        self._queue = Queue(limits)
+        self._house = Housekeeping(self.folder, limits, self._queue)
+        self._guard = self._queue.guard
+        self._coming: list[str] = []  # owners of the runs that are being tokenised
+        self._readers: dict[str, StatusReader] = {}
+        self._texts = TrainingTexts()
+        for path in self.folder.iterdir():
+            order = ipc.read(path, ipc.ORDER) if is_id(path.name) else {}
+            if order:
+                self._queue.add(Entry(path.name, path, order["owner"]))
+        self._closed = threading.Event()
+        self._swept = 0.0
+        self._thread = threading.Thread(target=self._watch, name="runs", daemon=True)
+        self._thread.start()
+
+    def create(self, order: RunOrder, owner: object) -> str:
+        """Tokenise the order's text, delete the upload, queue the run; returns its id. Takes as
+        long as tokenising: seconds for 20 MB."""
+        kept = digest(owner)
+        if kept is None:
+            raise UserError("Your browser's id is not valid. Reload the page to get a new one.")
+        if not isinstance(order, RunOrder):
+            raise UserError("A run needs an order.")
+        with self._guard:
+            self._refuse_more(kept)
+            self._coming.append(kept)
+        run_id = new_id()
+        try:
+            aside = self.folder / f"{ASIDE}{run_id}"
+            final = self.folder / run_id
+            take_in(order, aside, final, kept, self.limits, self._house.refuse)
+            with self._guard:
+                aside.rename(final)
+                entry = Entry(run_id, final, kept)
+                self._queue.entries[run_id] = entry
+                self._touch(entry)
+                self._queue.enqueue(entry)
+                self._queue.tick()
+        finally:
+            with self._guard:
+                self._coming.remove(kept)
+        return run_id
+
+    def status(self, run_id: object) -> RunStatus:
+        """The run now. Cheap: it may be asked for every second."""
+        entry = self._find(run_id)
+        self._touch(entry)
+        with self._guard:
+            state = self._state(entry)
+            place, wait = self._queue.place(entry) if state == "queued" else (None, None)
+            reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
+        try:
+            status = reader.read(entry.id, state)
+        except (UserError, OSError):
+            self._find(run_id)  # discarded in this moment: say so
+            raise
+        expires = time.time() + self.limits.expire_seconds
+        return replace(status, place=place, wait_seconds=wait, expires=expires)
+
+    def runs_of(self, owner: object) -> tuple[str, ...]:
+        """The ids of a visitor's runs, newest first; none for anything unknown."""
+        return tuple(entry.id for entry in self._entries_of(owner))
+
+    def stop(self, run_id: object, keep: object = "best") -> None:
+        """Ask a run to end; its model is then its "best" or "latest" state. Returns at once: the
+        state becomes "stopped" when the worker has saved. A queued run leaves the queue; an
+        interrupted one takes a turn to make its model."""
+        if type(keep) is not str or keep not in ipc.KEEPS:
+            raise UserError(f"keep must be one of {', '.join(ipc.KEEPS)}, not {show(keep)}.")
+        entry = self._find(run_id)
+        with self._guard:
+            run, state = RunFolder(entry.path), self._state(entry)
+            if state in ENDED and state != "interrupted":
+                raise UserError("This run has ended already.")
+            if state == "queued":
+                self._queue.withdraw(entry)
+                message = "You took it out of the queue. Resume puts it back."
+                run.set_state("stopped", run.state()["step"], message)
+                return
+            ipc.write(entry.path, ipc.STOP, keep=keep)
+            if state == "interrupted":
+                self._queue.settle(entry)
+                self._queue.enqueue(entry)
+
+    def resume(self, run_id: object) -> None:
+        """Queue a stopped, failed or interrupted run again; it goes on exactly where it was."""
+        entry = self._find(run_id)
+        with self._guard:
+            state = self._require_ended(entry)
+            if state == "done":
+                raise UserError("This run is done. Continue it for more steps instead.")
+            self._go_on(entry)
+
+    def extend(self, run_id: object, steps: object) -> None:
+        """Queue an ended run for `steps` more steps."""
+        whole = as_whole(steps)
+        if type(whole) is not int or not 1 <= whole <= _MOST_STEPS:
+            raise UserError(f"steps must be from 1 to {_MOST_STEPS:,}, not {show(steps)}.")
+        entry = self._find(run_id)
+        with self._guard:
+            self._require_ended(entry)
+            run = RunFolder(entry.path)
+            total = max([0, *run.steps()]) + whole
+            if total > _MOST_STEPS:
+                raise UserError(f"A run may have {_MOST_STEPS:,} steps in all.")
+            self._refuse_more(entry.owner)
+            described = run.description()
+            # Who asks for more steps wants them, also where patience had ended the run.
+            described["train"] |= {"steps": total, "patience": 0}
+            run.describe(described)
+            self._go_on(entry)
+
+    def slice(self, run_id: object, seconds: float) -> Iterator[Progress]:
+        """Train a waiting or interrupted run in this process for so many seconds, where a visitor's
+        request is all the time there is (`Limits.running` is 0 there)."""
+        entry = self._find(run_id)
+        with self._guard:
+            if self._state(entry) not in ("queued", "interrupted"):
+                raise UserError(f"This run is {self._state(entry)} already.")
+            self._queue.withdraw(entry)
+        yield from train_slice(entry.path, seconds)
+
+    def discard(self, run_id: object) -> None:
+        """Stop the run and delete all of it."""
+        self._delete(self._find(run_id))
+
+    def delete_owner(self, owner: object) -> int:
+        """Discard all runs of a visitor; returns how many."""
+        entries = self._entries_of(owner)
+        for entry in entries:
+            self._delete(entry)
+        return len(entries)
+
+    def model_folder(self, run_id: object, step: object = None) -> Path:
+        """A model folder of the result, or of the checkpoint at `step`, made on demand."""
+        entry = self._find(run_id)
+        run = RunFolder(entry.path)
+        if step is None:
+            with self._guard:
+                state = self._state(entry)
+            if state not in ENDED or not (run.model / "model.safetensors").exists():
+                raise UserError(
+                    "This run has no result yet. Choose one of its checkpoints, or stop it first."
+                )
+            return run.model
+        step = parse_step(step, run)
+        self._house.refuse(size_of(run.path / "checkpoints" / f"step-{step}"))
+        return export_checkpoint(run, step)
+
+    def base_folder(self, run_id: object) -> Path:
+        """The model folder that the run began from."""
+        base = Path(RunFolder(self._find(run_id).path).description()["base"])
+        if not (base / "config.json").is_file():
+            raise UserError("The model that this run began from is not on this machine any more.")
+        return base
+
+    def zip_model(self, run_id: object, step: object = None) -> Path:
+        """A zip of that folder in a random directory of its own; swept after an hour."""
+        entry = self._find(run_id)
+        folder = self.model_folder(entry.id, step)
+        self._house.refuse(size_of(folder))
+        model = ipc.read(entry.path, ipc.ORDER).get("model", "")
+        name = f"{model or 'gpt2'}-tuned{'' if step is None else f'-step-{step}'}"
+        return zip_folder(folder, self.folder / DOWNLOADS, name)
+
+    def memorised_spans(self, run_id: object, sample: object) -> list[tuple[str, bool]]:
+        """A text in pieces: (text, whether it stands word for word in the run's training text)."""
+        entry = self._find(run_id)
+        if type(sample) is not str or len(sample) > _MOST_SAMPLE:
+            raise UserError(f"A sample is a text of at most {_MOST_SAMPLE:,} characters.")
+        text = self._texts.get(entry.path / "tokens")
+        # Its index is made when it first trains.
+        return [(sample, False)] if text is None else text.spans(sample)
+
+    def close(self) -> None:
+        """Stop watching. Workers go on; a later `Runs` finds them."""
+        self._closed.set()
+        self._thread.join()
+        self._claim.close()
+
+    def _find(self, run_id: object) -> Entry:
+        """Nothing that was sent becomes a path before it is a known id."""
+        with self._guard:
+            found = find_id(run_id, self._queue.entries)
+            return self._queue.entries[found] if found else _unknown()
+
+    def _entries_of(self, owner: object) -> list[Entry]:
+        kept = digest(owner)
+        with self._guard:
+            entries = list(self._queue.entries.values())
+        own = [e for e in entries if kept and hmac.compare_digest(e.owner, kept)]
+        return sorted(own, key=lambda e: -ipc.read(e.path, ipc.ORDER).get("created", 0))
+
+    def _state(self, entry: Entry) -> str:
+        if ipc.holder(entry.path) is not None:
+            return ipc.read(entry.path, ipc.HEARTBEAT).get("phase", "preparing")
+        if (entry.path / ipc.TICKET).exists():
+            # Its process was started but does not hold the run yet: what it wrote is of before.
+            return "preparing" if self._queue.is_running(entry) else "queued"
+        recorded = ipc.read(entry.path, "state.json").get("state")
+        if recorded in ("done", "stopped", "failed"):
+            return recorded
+        # Alive, although it held nothing a moment ago: it has just begun.
+        return "preparing" if entry.is_running else "interrupted"
+
+    def _require_ended(self, entry: Entry) -> str:
+        state = self._state(entry)
+        if state not in ENDED:
+            raise UserError(f"This run is {state} already.")
+        self._queue.settle(entry)
+        return state
+
+    def _go_on(self, entry: Entry) -> None:
+        self._refuse_more(entry.owner)
+        ipc.remove(entry.path, ipc.STOP)
+        self._queue.enqueue(entry)
+        self._queue.tick()
+
+    def _refuse_more(self, owner: str) -> None:
+        self._queue.refuse_more(owner, self._coming)
+
+    def _delete(self, entry: Entry) -> None:
+        with self._guard:
+            self._queue.withdraw(entry)
+            self._queue.kill(entry)
+            self._queue.forget(entry)
+            self._readers.pop(entry.id, None)
+            self._texts.forget(entry.path / "tokens")
+        self._house.delete(entry.path)
+
+    def _touch(self, entry: Entry) -> None:
+        seen = entry.path / "seen"
+        if not seen.exists() or time.time() - seen.stat().st_mtime > _SEEN_SECONDS:
+            with suppress(OSError):
+                seen.touch()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_TICK_SECONDS):
+            try:
+                with self._guard:
+                    self._queue.tick()
+                if time.monotonic() - self._swept > _SWEEP_SECONDS:
+                    self._swept = time.monotonic()
+                    self._house.sweep(self._delete)
+            except Exception:  # the next look may succeed; the queue must not stand still
+                traceback.print_exc()
+
+
+def _unknown() -> NoReturn:
+    raise UserError("There is no such run (any more). Check its link; runs expire in time.")

@@ -1,0 +1,213 @@
+"""The process that trains one run, python -m service.worker RUN; or the same in slices.
+
+Either holds the run's lock while it works, tells by a heartbeat what it does, ends on a stop
+request, and leaves a checkpoint, a state and its cause. What it was doing when it was killed is
+lost back to the last checkpoint; the rest goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from gpt2.errors import UserError
+from gpt2.files import is_disk_full
+from gpt2.generate import generate_pieces
+from gpt2.sampling import Sampling
+from service import ipc
+from train.distributed import World, join
+from train.job import Job, existing_job
+from train.lora import merged
+from train.memorization import TrainingText, open_training_text
+from train.run_folder import DiskFull, Progress, RunFolder
+from train.trainer import Trainer, TrainingFailed
+
+PAUSED = "The run waits for its next slice of time."
+_NICENESS = 10
+_OOM_SCORE = 600  # of 1000: where memory runs out, the system ends this process, not the server
+_MEASURED = Sampling(max_new_tokens=150, samples=4)  # what the memorisation of a result is made of
+
+
+def train_slice(run_path: Path, seconds: float) -> Iterator[Progress]:
+    """Go on with a run for so many seconds, save, and leave; finish it if its end comes first.
+
+    The worker is one long slice. `UserError` when another process holds the run; whatever else
+    goes wrong ends the run as "failed", with the cause in its state. Between slices the run is
+    "interrupted".
+    """
+    yield from _work(Path(run_path), seconds, pause=True, was_told=lambda: False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train the run to its end, its time limit or a stop; 0 if it has a model then, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m service.worker", description=__doc__)
+    parser.add_argument("run", type=Path)
+    path = parser.parse_args(arguments).run
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    _step_back()
+    seconds = ipc.read(path, ipc.ORDER).get("run_seconds", math.inf)
+    for _ in _work(path, seconds, pause=False, was_told=lambda: bool(told)):
+        pass
+    return 0 if RunFolder(path).state()["state"] in ("done", "stopped") else 1
+
+
+def _step_back() -> None:
+    """The server comes first: for the processor, and where memory runs out."""
+    os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+
+
+def _work(
+    path: Path, seconds: float, pause: bool, was_told: Callable[[], bool]
+) -> Iterator[Progress]:
+    """Hold the run and train it; every end is recorded before the lock is let go."""
+    run = RunFolder.open(path)
+    with ipc.held(path), ipc.Heartbeat(path) as heartbeat, join() as world:
+        ipc.remove(path, ipc.TICKET)
+        run.set_state("preparing", run.state()["step"])
+        try:
+            stretch = _Stretch(run, world, heartbeat, seconds, was_told)
+            yield from stretch.progress()
+            stretch.finish(pause)
+        except (TrainingFailed, DiskFull, UserError) as error:
+            _fail(run, str(error))
+        except MemoryError:
+            _fail(run, "Out of memory. Choose a smaller model, batch or block; then start again.")
+        except Exception as error:
+            traceback.print_exc()
+            _fail(
+                run,
+                _NO_ROOM if is_disk_full(error) else _UNEXPECTED.format(error=type(error).__name__),
+            )
+
+
+_NO_ROOM = (
+    "The server's disk is full. The last checkpoint is whole: discard what you no longer need, "
+    "then resume."
+)
+_UNEXPECTED = (
+    "Training ended with an unexpected error ({error}); the end of its log says more. The last "
+    "checkpoint is whole: resume to try again from there."
+)
+
+
+def _fail(run: RunFolder, cause: str) -> None:
+    cause = cause.replace(str(run.path), "the run's folder")  # visitors need not know where
+    print(f"failed: {cause}", file=sys.stderr)
+    ipc.remove(run.path, ipc.STOP)
+    with suppress(DiskFull):  # no room to write down even that
+        run.set_state("failed", run.state()["step"], cause)
+
+
+class _Stretch:
+    """From the start, or the newest checkpoint, to the next end of any kind."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        world: World,
+        heartbeat: ipc.Heartbeat,
+        seconds: float,
+        was_told: Callable[[], bool],
+    ) -> None:
+        self.run, self.heartbeat, self.was_told = run, heartbeat, was_told
+        self.seconds, self.deadline = seconds, time.monotonic() + seconds
+        self.moved = False  # the shortest slice makes a step: else a run might never end
+        self.job = _limited(existing_job(run.path, world, ()))
+        self.text = _training_text(self.job)
+        self.trainer = Trainer(self.job.model, self.job.data, self.job.config, run, world)
+        self.trainer.on_phase = heartbeat.phase
+
+    def progress(self) -> Iterator[Progress]:
+        for index, progress in enumerate(self.trainer.steps(self._should_stop)):
+            if index == 0:
+                self.heartbeat.tell(since=progress.step)
+            self.moved = True
+            yield progress
+
+    def finish(self, pause: bool) -> None:
+        """Leave a model and say why this was the end; or, to `pause`, only the checkpoint."""
+        stop = ipc.read(self.run.path, ipc.STOP)
+        if pause and not stop and not self.trainer.finished and not self.was_told():
+            self.run.set_state("training", self.trainer.state.step, PAUSED)
+            return
+        keep = stop.get("keep", "best")
+        done, step = self.trainer.finished, self.trainer.state.step
+        self.trainer.export("best" if done else keep)
+        if not self.was_told():  # then there are only seconds left
+            try:
+                self._measure_memorisation()
+            except Exception:  # the model is written: a run is no failure for want of a figure
+                traceback.print_exc()
+        self.run.prune([step, self.trainer.state.best_step])
+        ipc.remove(self.run.path, ipc.STOP)
+        self.run.set_state("done" if done else "stopped", step, self._cause(done, stop))
+
+    def _should_stop(self) -> bool:
+        requested = (self.run.path / ipc.STOP).exists()
+        time_up = self.moved and time.monotonic() >= self.deadline
+        return requested or self.was_told() or time_up
+
+    def _cause(self, done: bool, stop: dict) -> str | None:
+        state, steps = self.trainer.state, self.job.config.steps
+        if done and state.step < steps:
+            return (
+                f"Stopped early at step {state.step} of {steps}: the validation loss had not "
+                f"fallen {state.since_best} times in a row. The best state is kept."
+            )
+        if done:
+            return None
+        kept = f"Its state at step {state.step} is saved and its model can be used; resume goes on."
+        if stop:
+            return f"You stopped it at step {state.step} of {steps}. {kept}"
+        if self.was_told():
+            return f"The server asked it to end at step {state.step} of {steps}. {kept}"
+        return f"It reached the limit of {self.seconds / 60:.0f} minutes a run. {kept}"
+
+    def _measure_memorisation(self) -> None:
+        self.heartbeat.phase("sampling")
+        config, model = self.job.config, merged(self.trainer.model).eval()
+        texts = [""] * _MEASURED.samples
+        sampling = replace(_MEASURED, seed=config.seed)
+        tokenizer = self.job.data.tokenizer
+        with self.trainer.autocast:
+            for piece in generate_pieces(model, tokenizer, config.sample_prompt, sampling):
+                texts[piece.sample] += piece.text
+        ipc.write(self.run.path, ipc.MEMORISATION, **asdict(self.text.measure(*texts)))
+
+
+def _limited(job: Job) -> Job:
+    """Of a long validation text so much is measured as the plan of the run has time for."""
+    tokens = ipc.read(job.run.path, ipc.ORDER).get("validation_tokens")
+    return replace(job, data=replace(job.data, validation=job.data.validation[:tokens]))
+
+
+def _training_text(job: Job) -> TrainingText:
+    """The index for the memorisation, made once."""
+    text = open_training_text(job.run.tokens)
+    if text is None:
+        text = TrainingText.build(job.data.train, job.data.tokenizer)
+        text.save(job.run.tokens)
+    return text
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking PyTorch down in order takes a second in which the next run waits

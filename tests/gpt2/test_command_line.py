@@ -1,0 +1,148 @@
+"""python -m gpt2 as its users call it, in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpt2.__main__ import main
+from gpt2.folder import save_model
+from gpt2.generate import generate_text
+from gpt2.inference import load_for_inference
+from gpt2.sampling import Sampling
+
+ROOT = Path(__file__).parents[2]
+RESULT = {"text", "tokens", "tokens_per_second", "seed", "stop_reason"}
+SCORE = {"loss", "perplexity", "bits_per_byte", "tokens"}
+
+
+@pytest.fixture(scope="module")
+def folder(make_model, characters, tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy")
+    save_model(path, make_model(scale=0.1), characters)
+    return path
+
+
+def start(*arguments: object, **pipes: object) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gpt2", *map(str, arguments)]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | pipes
+    return subprocess.Popen(command, env=environment, **settings)
+
+
+def call(*arguments: object, given: str | None = None) -> tuple[int, str, str]:
+    process = start(*arguments, stdin=subprocess.PIPE)
+    out, error = process.communicate(given, timeout=120)
+    return process.returncode, out, error
+
+
+def test_json_is_one_object_with_the_promised_names(folder):
+    flags = ["--model", folder, "--max-new-tokens", 20, "--seed", 7, "--json"]
+    status, out, error = call("generate", "Once", *flags)
+    assert status == 0, error
+    result = json.loads(out)
+    assert set(result) == RESULT
+    assert (result["tokens"], result["seed"], result["stop_reason"]) == (20, 7, "length")
+    assert result["tokens_per_second"] > 0
+    model, tokenizer = load_for_inference(str(folder))
+    sampling = Sampling(max_new_tokens=20, seed=7)
+    assert result["text"] == "".join(generate_text(model, tokenizer, "Once", sampling))
+
+
+def test_without_json_the_text_is_on_stdout_and_the_figures_on_stderr(folder):
+    flags = ["--model", folder, "--max-new-tokens", 20, "--temperature", 0]
+    status, out, error = call("generate", "Once", *flags)
+    assert status == 0
+    assert out.startswith("Once")
+    assert len(out) == len("Once") + 20 + 1
+    assert error.startswith("[20 tokens, ")
+    assert error.endswith("stopped: length]\n")
+
+
+def test_the_prompt_may_come_from_stdin(folder):
+    flags = ["--model", folder, "--seed", 7, "--json"]
+    assert (
+        call("generate", "-", *flags, given="Once")[1].partition('"tokens_per')[0]
+        == (call("generate", "Once", *flags)[1].partition('"tokens_per')[0])
+    )
+
+
+def test_several_samples_are_a_line_each_with_seeds_of_their_own(folder):
+    flags = ["--model", folder, "--samples", 3, "--seed", 5, "--json", "--max-new-tokens", 9]
+    lines = [json.loads(line) for line in call("generate", "Once", *flags)[1].splitlines()]
+    assert [line["seed"] for line in lines] == [5, 6, 7]
+    assert len({line["text"] for line in lines}) == 3
+
+
+def test_an_overlong_prompt_says_what_is_dropped(folder):
+    flags = ["--model", folder, "--max-new-tokens", 2]
+    status, _, error = call("generate", "x" * 100, *flags)
+    assert status == 0
+    assert "first 36 tokens" in error
+
+
+def test_score_prints_the_promised_names(folder, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("some plain text to score, longer than one window of the toy model " * 3)
+    status, out, error = call("score", file, "--model", folder, "--json")
+    assert status == 0, error
+    assert set(json.loads(out)) == SCORE
+    assert json.loads(out)["tokens"] == len(file.read_text()) - 1
+    assert "bits per byte" in call("score", file, "--model", folder)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "x", "--temperature", "nan"], "temperature must be a number from 0 to 100"),
+        (["generate", "x", "--top-k", "1.5"], "top_k must be a whole number"),
+        (["generate", "x", "--top-p", "0"], "top_p must be above 0"),
+        (["generate", "x", "--max-new-tokens", "0"], "max_new_tokens"),
+        (["generate", "x", "--seed", str(2**64)], "seed must be"),
+        (["generate", "x", "--seed", "many"], "--seed"),
+        (["generate", "x", "--model", "no-such"], "There is no model 'no-such'"),
+        (["generate", "x", "--model", "{empty}"], "no model folder"),
+        (["generate", "x\u20ac", "--model", "{folder}"], "U+20AC, at position 1"),
+        (["generate"], "PROMPT"),
+        (["write", "x"], "invalid choice"),
+        ([], "COMMAND"),
+        (["score", "missing.txt", "--model", "{folder}"], "cannot be read"),
+    ],
+)
+def test_a_wrong_call_is_one_clear_line_and_status_2(
+    folder, tmp_path, call_here, arguments, message
+):
+    filled = [argument.format(folder=folder, empty=tmp_path) for argument in arguments]
+    status, out, error = call_here(main, *filled)
+    assert (status, out) == (2, "")
+    assert message in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_control_c_ends_with_130_and_without_a_traceback(folder):
+    process = start("generate", "x", "--model", folder, "--max-new-tokens", 100_000)
+    assert process.stdout.read(20)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+
+
+def test_a_reader_that_leaves_ends_it_quietly(folder):
+    """... | head -c 20"""
+    process = start("generate", "x", "--model", folder, "--max-new-tokens", 100_000)
+    assert process.stdout.read(20)
+    process.stdout.close()
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.returncode == 0
+    assert process.stderr.read() == ""

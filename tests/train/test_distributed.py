@@ -1,0 +1,66 @@
+"""Two processes are one: real torchrun worlds on a CPU, in float64."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from train.distributed import World
+
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "tests" / "support" / "distributed_worker.py"
+
+
+def launch(ranks: int, out: Path, kind: str, *more: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(WORKER), str(out), kind, *more]
+    if ranks > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command[1:1] = [*launcher, "--local-addr=127.0.0.1"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def train_on(ranks: int, out: Path, kind: str, *more: str) -> dict:
+    done = launch(ranks, out, kind, *more)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(out / "result.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return train_on(1, tmp_path_factory.mktemp("alone"), "ddp")
+
+
+def assert_equal(ours: dict, theirs: dict) -> None:
+    assert set(ours) == set(theirs)
+    for name in ours:
+        assert (ours[name] - theirs[name]).abs().max() <= 1e-10, name
+
+
+def test_two_ranks_with_ddp_are_one_process(alone, tmp_path):
+    """Seven windows over two ranks and micro-batches of two: unequal everywhere."""
+    assert_equal(train_on(2, tmp_path, "ddp"), alone)
+
+
+def test_two_ranks_with_sharding_stopped_and_resumed_are_one_process(alone, tmp_path):
+    """Sharded weights and optimizer state also go through a checkpoint and back."""
+    train_on(2, tmp_path, "shard", "stop")
+    assert_equal(train_on(2, tmp_path, "shard"), alone)
+
+
+def test_memory_that_one_rank_lacks_ends_them_all_with_its_word(tmp_path):
+    """Going on with half of the micro-batch left the other rank waiting for gradients for ever."""
+    done = launch(2, tmp_path, "hungry")
+    assert done.returncode != 0
+    assert "Out of memory at a micro-batch of 2. Resume with a smaller one" in done.stderr
+
+
+@pytest.mark.parametrize(("size", "batch"), [(1, 5), (2, 7), (3, 3), (4, 10)])
+def test_ranks_share_a_batch_without_gap_or_overlap(size, batch):
+    rows = [row for rank in range(size) for row in range(batch)[World(rank, size).rows(batch)]]
+    assert rows == list(range(batch))

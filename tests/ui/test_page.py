@@ -1,0 +1,511 @@
+"""The page as a visitor meets it: in a real Chromium, against the real server."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.support.app_server import WINDOW, Forwards, make_tiny_model, serve
+from ui.write.view import OTHER_OPENINGS, STORY_OPENINGS
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# The Stop button is there while the model writes: count how often it went away.
+COUNT_RUNS = """
+  window.runs = 0;
+  let stop = false;
+  new MutationObserver(() => {
+    const now = document.getElementById("stop") !== null;
+    if (stop && !now) window.runs += 1;
+    stop = now;
+  }).observe(document, { childList: true, subtree: true });
+"""
+SUMMARY = re.compile(r"^\d+ tokens?, [\d.]+ tok/s, seed \d+, stopped: (length|end of text)$")
+expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    with pytest.MonkeyPatch.context() as patch, serve(str(folder), patch) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = find_chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+def find_chromium() -> str | None:
+    """A system's Chromium; None lets Playwright use the one it has installed."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    if found := next(filter(None, map(shutil.which, names)), None):
+        return found
+    with sync_playwright() as playwright:
+        if Path(playwright.chromium.executable_path).exists():
+            return None
+    pytest.fail("These tests need Chromium: install it, or run `playwright install chromium`.")
+
+
+@pytest.fixture
+def forwards(server) -> Forwards:
+    server.forwards.after_quiet(0.2)
+    server.forwards.count, server.forwards.pause = 0, 0.0
+    return server.forwards
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Opens the page; at the end nothing may have gone wrong in the browser, unseen."""
+    contexts, troubles = [], []
+
+    def open_at(width: int = 1280, height: int = 900, **options: object) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: m.type == "error" and troubles.append(f"console: {m.text}"))
+        page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
+        page.on("request", lambda r: is_foreign(r.url) and troubles.append(f"request: {r.url}"))
+        page.add_init_script(COUNT_RUNS)
+        page.goto(server.url)
+        expect(page.locator("#generate")).to_be_visible()
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def is_foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture
+def page(open_page) -> Page:
+    return open_page()
+
+
+def setting(page: Page, label: str) -> Locator:
+    """A control of the settings, which it opens."""
+    if page.locator("#settings").get_by_label("Seed").is_hidden():
+        page.locator("#settings > button").click()
+        expect(page.locator("#settings").get_by_label("Seed")).to_be_visible()
+    return page.locator("#settings").get_by_label(label, exact=False).first
+
+
+def choose(page: Page, label: str, value: object) -> None:
+    """Set a control, until it has taken the value: one filled before its script has run shows it
+    and forgets it. Of a slider, the number and the handle must agree."""
+    control = setting(page, label)
+    for _ in range(20):
+        control.fill(str(value))
+        control.blur()
+        page.wait_for_timeout(50)
+        parts = page.locator("#settings").get_by_label(label, exact=False).all()
+        if {part.input_value() for part in parts} == {str(value)}:
+            return
+    pytest.fail(f"{label} did not take {value}")
+
+
+def write(page: Page, prompt: str | None = None) -> str:
+    """Generate and wait for the end; the text of the first sample."""
+    if prompt is not None:
+        page.locator("#prompt textarea").fill(prompt)
+    return press(page, "#generate")
+
+
+def press(page: Page, button: str) -> str:
+    """Press what begins a generation and wait for the end; the text of the first sample."""
+    before = page.evaluate("window.runs")
+    page.locator(button).click()
+    return finished(page, before)
+
+
+def finished(page: Page, before: int) -> str:
+    page.wait_for_function("before => window.runs > before", arg=before)
+    expect(page.locator("#status p")).to_have_text(SUMMARY)
+    return text_of(page)
+
+
+def text_of(page: Page, sample: int = 0) -> str:
+    """What a passage says, as its Copy button gives it."""
+    page.evaluate("copyText = async (text) => { window.copied = text; return true; }")
+    page.locator(f"#copy-{sample}").click()
+    page.wait_for_function("window.copied !== undefined")
+    return page.evaluate("() => { const text = window.copied; delete window.copied; return text; }")
+
+
+def start_long(page: Page, forwards: Forwards, **settings: object) -> None:
+    """A generation that would take half a minute, and its first tokens."""
+    forwards.pause = 0.03
+    for label, value in settings.items():
+        choose(page, label, value)
+    choose(page, "Length", 1000)
+    page.locator("#generate").click()
+    expect(page.locator("#stop")).to_be_visible()
+    forwards.wait_for(10)
+
+
+# ---- writing --------------------------------------------------------------------------------
+
+
+def test_generate_writes_behind_the_prompt(page, forwards):
+    choose(page, "Length", 20)
+    text = write(page, "Once upon a time")
+    assert text.startswith("Once upon a time")
+    assert len(text) > len("Once upon a time")
+    assert forwards.count == 20
+    expect(page.locator("#passage-0 .highlighted")).to_have_text("Once upon a time")
+    expect(page.locator("#announcer p")).to_have_text("Copied.")
+    page.locator("#generate").click()
+    expect(page.locator("#announcer p")).to_have_text(SUMMARY)
+    expect(page.locator("#announcer")).to_have_attribute("aria-live", "polite")
+
+
+def test_an_empty_prompt_begins_by_itself(page):
+    choose(page, "Length", 10)
+    assert write(page)
+    expect(page.locator("#passage-0 .highlighted")).to_have_count(0)
+
+
+def test_shift_enter_generates_and_enter_is_a_new_line(page):
+    choose(page, "Length", 5)
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("One")
+    prompt.press("Enter")
+    prompt.press_sequentially("two")
+    expect(prompt).to_have_value("One\ntwo")
+    prompt.press("Shift+Enter")
+    assert finished(page, 0).startswith("One\ntwo")
+
+
+def test_the_keyboard_keeps_its_place_between_generate_and_stop(page, forwards):
+    forwards.pause = 0.03
+    choose(page, "Length", 15)
+    page.locator("#generate").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#stop")).to_be_focused()
+    expect(page.locator("#generate")).to_be_focused()
+
+
+def test_stop_ends_the_computation_and_keeps_the_text(page, forwards):
+    start_long(page, forwards)
+    expect(page.locator("#generate")).to_be_hidden()
+    expect(page.locator("#retry")).to_be_disabled()
+    at_click = forwards.count
+    page.locator("#stop").click()
+    expect(page.locator("#status p")).to_have_text(re.compile(r"^\d+ tokens, .* stopped: by you$"))
+    after = forwards.after_quiet()
+    assert after - at_click <= 12, "it went on after Stop"
+    assert 10 <= after < 200
+    expect(page.locator("#generate")).to_be_visible()
+    assert text_of(page)
+    forwards.pause = 0.0
+    choose(page, "Length", 5)
+    write(page)  # the worker is free again
+
+
+def test_leaving_the_page_ends_the_computation(open_page, forwards):
+    page = open_page()
+    start_long(page, forwards)
+    page.context.close()
+    assert forwards.after_quiet(1.0) < 60
+
+
+def test_a_refresh_ends_the_computation(browser, server, forwards):
+    page = browser.new_page()  # gradio logs the stream that the refresh cut off as an error
+    page.goto(server.url)
+    start_long(page, forwards)
+    page.reload()
+    assert forwards.after_quiet(1.0) < 80
+    expect(page.locator("#generate")).to_be_visible()
+    page.close()
+
+
+def test_continue_retry_and_undo(page, forwards):
+    choose(page, "Length", 8)
+    first = write(page, "Once")
+    second = press(page, "#continue-0")
+    assert second.startswith(first)
+    assert len(second) > len(first)
+    third = press(page, "#retry")
+    assert third.startswith(first)
+    assert third != second
+    fourth = press(page, "#retry")
+    assert fourth.startswith(first)
+    assert fourth not in (second, third)
+    assert forwards.count == 32
+    page.locator("#undo").click()
+    expect(page.locator("#status p")).to_have_text("Undone.")
+    assert text_of(page) == first
+    page.locator("#undo").click()
+    expect(page.locator("#blank")).to_be_visible()
+    expect(page.locator("#undo")).to_be_disabled()
+    expect(page.locator("#passage-0")).to_be_hidden()
+
+
+def test_copy_reaches_the_clipboard(open_page):
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    choose(page, "Length", 10)
+    page.locator("#prompt textarea").fill("Copy <b>me</b> & more\n\n  twice")
+    page.locator("#generate").click()
+    expect(page.locator("#status p")).to_have_text(SUMMARY)
+    page.locator("#copy-0").click()
+    expect(page.locator("#copy-0")).to_have_attribute("data-copied", "Copied")
+    expect(page.locator("#status p")).to_have_text(SUMMARY)  # with its seed it stays
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("Copy <b>me</b> & more\n\n  twice")
+    expect(page.locator("#passage-0 b")).to_have_count(0)
+
+
+def test_several_samples_are_one_batch_and_each_can_be_continued(page, forwards):
+    choose(page, "Length", 10)
+    choose(page, "Samples", 3)
+    write(page, "Once")
+    assert forwards.count == 10
+    texts = [text_of(page, sample) for sample in range(3)]
+    assert len(set(texts)) == 3
+    expect(page.locator("#passage-3")).to_be_hidden()
+    choose(page, "Samples", 1)
+    assert press(page, "#continue-1").startswith(texts[1])
+    expect(page.locator("#passage-1")).to_be_hidden()
+    page.locator("#undo").click()
+    expect(page.locator("#passage-2")).to_be_visible()
+    assert [text_of(page, sample) for sample in range(3)] == texts
+
+
+def test_the_seed_in_the_status_line_repeats_the_text(page):
+    choose(page, "Length", 10)
+    first = write(page, "Once")
+    seed = re.search(r"seed (\d+)", page.locator("#status").inner_text())[1]
+    choose(page, "Seed", seed)
+    page.locator("#undo").click()
+    expect(page.locator("#blank")).to_be_visible()
+    assert write(page) == first
+
+
+def test_a_stop_text_ends_the_text(page):
+    choose(page, "Length", 30)
+    choose(page, "Seed", 5)
+    whole = write(page, "Once")
+    stop = whole[len(whole) // 2 :][:2]
+    choose(page, "Stop text", stop)
+    page.locator("#generate").click()
+    expect(page.locator("#status p")).to_have_text(re.compile("stopped: stop text$"))
+    assert text_of(page) == whole[: whole.index(stop, len("Once"))]
+
+
+def test_the_settings_can_be_copied_as_code(page):
+    choose(page, "Length", 7)
+    write(page, 'It\'s a "test"')
+    seed = re.search(r"seed (\d+)", page.locator("#status").inner_text())[1]
+    page.locator("#snippets > button").click()
+    python = page.locator("#as-python textarea")
+    expect(python).to_have_value(re.compile(f"seed={seed},"))
+    expect(python).to_have_value(re.compile("max_new_tokens=7,"))
+    page.get_by_role("tab", name="Command line").click()
+    expect(page.locator("#as-command textarea")).to_have_value(re.compile(f"--seed {seed}"))
+    page.get_by_role("tab", name="curl").click()
+    expect(page.locator("#as-curl textarea")).to_have_value(re.compile(f'"seed": {seed}'))
+
+
+def test_a_second_visitor_waits_and_can_leave_the_queue(open_page, forwards):
+    first, second = open_page(), open_page()
+    start_long(first, forwards)
+    second.locator("#generate").click()
+    expect(second.locator("#status")).to_contain_text("queue")
+    second.locator("#stop").click()
+    expect(second.locator("#generate")).to_be_visible()
+    before = forwards.count
+    forwards.wait_for(before + 5)  # the first one is still writing
+    first.locator("#stop").click()
+    forwards.after_quiet()
+
+
+# ---- the prompt and the controls ------------------------------------------------------------
+
+
+def test_tokens_are_counted_as_one_types(page):
+    expect(page.locator("#count p")).to_have_text(f"0 / {WINDOW} tokens")
+    page.locator("#prompt textarea").press_sequentially("Once upon a time")
+    expect(page.locator("#count p")).to_have_text(f"4 / {WINDOW} tokens")
+
+
+def test_an_over_long_prompt_says_what_is_dropped_and_works(page):
+    choose(page, "Length", 5)
+    page.locator("#prompt textarea").fill(" word" * (WINDOW + 10))
+    line = f"{WINDOW + 10} / {WINDOW} tokens: the first 10 will be dropped"
+    expect(page.locator("#count p")).to_have_text(line)
+    assert write(page).startswith(" word" * (WINDOW + 10))
+
+
+def test_a_prompt_beyond_all_bounds_is_refused_in_red(page, forwards):
+    page.locator("#prompt textarea").fill("x" * 450_000)
+    expect(page.locator("#count p.error")).to_contain_text("450,000")
+    page.locator("#generate").click()
+    expect(page.locator("#status p.error")).to_contain_text("send the end of your text")
+    expect(page.locator("#generate")).to_be_visible()
+    expect(page.locator("#retry")).to_be_disabled()
+    assert forwards.count == 0
+    choose(page, "Length", 5)
+    write(page, "Once")
+
+
+def test_styles_set_the_controls_and_a_moved_control_is_custom(page):
+    names = ("Temperature", "Top-k", "Top-p", "Repetition penalty")
+    setting(page, "Seed")
+    for style, values in {
+        "Wild": ("1", "0", "0.95", "1.1"),
+        "Greedy": ("0", "0", "1", "1.3"),
+        "Precise": ("0.4", "20", "0.9", "1.25"),
+        "Balanced": ("0.8", "40", "0.95", "1.1"),
+    }.items():
+        page.locator("#style").get_by_text(style).click()
+        for name, value in zip(names, values):
+            expect(setting(page, name)).to_have_value(value)
+    choose(page, "Top-k", 41)
+    expect(page.locator("#style label.selected")).to_have_text("Custom")
+    expect(setting(page, "Temperature")).to_have_value("0.8")
+
+
+def test_greedy_ignores_the_seed(page):
+    choose(page, "Length", 10)
+    page.locator("#style").get_by_text("Greedy").click()
+    expect(setting(page, "Temperature")).to_have_value("0")
+    first = write(page, "Once")
+    assert press(page, "#retry") == first
+
+
+def test_every_control_has_a_label_and_an_explanation(page):
+    expect(setting(page, "Seed")).to_be_visible()
+    blocks = page.locator("#settings .block:has(input, textarea), #prompt, #style, #model")
+    assert blocks.count() >= 12
+    for block in blocks.all():
+        assert len(block.locator(".info-text, .info").first.inner_text()) > 10
+    for field in page.locator("input:visible, textarea:visible").all():
+        assert field.evaluate("e => e.labels?.length > 0 || !!e.getAttribute('aria-label')"), (
+            field.evaluate("e => e.outerHTML")
+        )
+    for button in page.locator("button:visible").all():
+        name = button.get_attribute("aria-label") or button.inner_text()
+        assert re.search(r"[A-Za-z]{2}", name), button.evaluate("e => e.outerHTML")
+
+
+# ---- models ---------------------------------------------------------------------------------
+
+
+def pick(page: Page, name: str) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name=name).click()
+
+
+def test_switching_to_the_storyteller_and_writing_with_it(page):
+    expect(page.locator("#machine")).to_contain_text("tiny ready")
+    expect(page.locator("#openings button").first).to_have_text(OTHER_OPENINGS[0])
+    pick(page, "Storyteller")
+    expect(page.locator("#machine")).to_contain_text("Storyteller ready")
+    expect(page.locator("#openings button").first).to_have_text(STORY_OPENINGS[0])
+    page.locator("#openings button").first.click()
+    expect(page.locator("#prompt textarea")).to_have_value(STORY_OPENINGS[0])
+    expect(page.locator("#count")).not_to_contain_text(f"/ {WINDOW} ")
+    choose(page, "Length", 20)
+    text = write(page)
+    written = text.removeprefix(STORY_OPENINGS[0])
+    assert written
+    assert sum(map(str.isascii, written)) / len(written) > 0.9
+
+
+def test_a_size_that_cannot_be_had_leaves_the_model_as_it_was(page):
+    pick(page, "GPT-2 355M")
+    expect(page.locator("#machine")).to_contain_text("tiny stays in use")
+    expect(page.locator("#machine")).to_contain_text("355M")
+    expect(page.locator("#model input")).to_have_value(re.compile("^tiny"))
+    choose(page, "Length", 5)
+    write(page, "Once")
+
+
+# ---- the look -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_page_stacks_and_never_scrolls_sideways(open_page, scheme):
+    page = open_page(390, 844, color_scheme=scheme)
+    choose(page, "Length", 30)
+    choose(page, "Samples", 4)
+    write(page, "Once upon a time " + "verylongwordwithoutanyspace" * 10)
+    page.locator("#snippets > button").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    boxes = [page.locator(f"#passage-{sample}").bounding_box() for sample in range(4)]
+    for above, below in itertools.pairwise(boxes):
+        assert below["y"] >= above["y"] + above["height"]
+    top = {
+        name: page.locator(name).bounding_box()["y"]
+        for name in ("#generate", "#style", "#settings")
+    }
+    assert top["#generate"] < boxes[0]["y"] < top["#style"] < top["#settings"]
+
+
+def test_a_wide_page_shows_prompt_and_text_side_by_side(page):
+    choose(page, "Samples", 2)
+    choose(page, "Length", 5)
+    write(page, "Once")
+    prompt, left, right = (
+        page.locator(name).bounding_box() for name in ("#prompt", "#passage-0", "#passage-1")
+    )
+    assert prompt["x"] + prompt["width"] < left["x"] < right["x"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+    choose(page, "Length", 5)
+    write(page, "Once")
+    for name in ("#passage-0 .highlighted .text", "#passage-0 .unlabeled", "#status p", "#count p"):
+        assert contrast(page, name) >= 4.5, name
+    expect(page.locator("#generate")).to_be_visible()
+
+
+def contrast(page: Page, selector: str) -> float:
+    """WCAG's contrast of a text with the nearest opaque background behind it."""
+    colours = page.locator(selector).first.evaluate(
+        """element => {
+          let behind = element, back = "rgba(0, 0, 0, 0)";
+          while (back.endsWith(", 0)")) {
+            behind = behind.parentElement;
+            back = getComputedStyle(behind).backgroundColor;
+          }
+          return [getComputedStyle(element).color, back];
+        }"""
+    )
+    light, dark = sorted(map(luminance, colours), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def test_first_paint_is_quick(open_page):
+    started = time.monotonic()
+    open_page()
+    assert time.monotonic() - started < 10

@@ -1,0 +1,106 @@
+"""A run on the terminal: a bar where someone watches, plain lines in a pipe, JSON where asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict
+from statistics import median
+
+from tqdm import tqdm
+
+from train.distributed import World
+from train.evaluate import score
+from train.job import Job
+from train.run_folder import Progress
+
+
+def show(progress: Iterator[Progress], job: Job, as_json: bool, world: World) -> None:
+    """Consume a run and tell about it; ranks beside the main one are silent."""
+    if not world.is_main:
+        deque(progress, maxlen=0)
+        return
+    for line in _introduction(job):
+        print(line, file=sys.stderr)
+    if as_json:
+        for item in progress:
+            print(json.dumps(asdict(item)), flush=True)
+    elif sys.stderr.isatty():
+        _bar(progress, job)
+    else:
+        _lines(progress, job)
+    if not as_json:
+        print(_closing(job))
+
+
+def _introduction(job: Job) -> Iterator[str]:
+    report = job.data.report
+    for name, encoding in report.encodings.items():
+        if encoding != "utf-8":
+            yield f"{name} was read as {encoding}"
+    yield (
+        f"{report.documents} documents, {report.train_tokens:,} tokens to train on, "
+        f"{report.validation_tokens:,} to validate; {job.model.parameter_count():,} parameters"
+    )
+    yield from job.notes
+
+
+def _bar(progress: Iterator[Progress], job: Job) -> None:
+    losses: dict[str, str] = {}
+    with tqdm(total=job.config.steps, unit="step", smoothing=0.1, dynamic_ncols=True) as bar:
+        for item in progress:
+            bar.update(item.step - bar.n)
+            for name, value in (("loss", item.loss), ("validation", item.validation_loss)):
+                if value is not None:
+                    losses[name] = f"{value:.3f}"
+            bar.set_postfix(losses)
+            if item.message:
+                bar.write(f"step {item.step}: {item.message}", file=sys.stderr)
+
+
+def _lines(progress: Iterator[Progress], job: Job) -> None:
+    every = max(1, job.config.steps // 100)
+    speeds: deque[float] = deque(maxlen=20)
+    for item in progress:
+        if item.tokens_per_second:
+            speeds.append(item.tokens_per_second)
+        due = item.step % every == 0 or item.validation_loss is not None
+        if due or item.message:
+            left = _time_left(job, item.step, speeds)
+            print(f"{_sentence(item)}{left}", flush=True)
+
+
+def _sentence(item: Progress) -> str:
+    parts = [f"step {item.step}"]
+    if item.message:
+        parts.append(item.message)
+    if item.loss is not None:
+        parts.append(f"loss {item.loss:.4f}")
+    if item.validation_loss is not None:
+        parts.append(f"validation loss {item.validation_loss:.4f}")
+    if item.tokens_per_second:
+        parts.append(f"{item.tokens_per_second:,.0f} tok/s")
+    return ", ".join(parts)
+
+
+def _time_left(job: Job, step: int, speeds: deque[float]) -> str:
+    if not speeds or step >= job.config.steps:
+        return ""
+    tokens = (job.config.steps - step) * job.config.batch_size * job.config.block_size
+    minutes, seconds = divmod(round(tokens / median(speeds)), 60)
+    return f", {minutes}m{seconds:02d}s left"
+
+
+def _closing(job: Job) -> str:
+    measured = [p for p in job.run.progress() if p.validation_loss is not None]
+    if not measured:
+        return f"The model is in {job.run.model}"
+    best = min(measured, key=lambda p: p.validation_loss)
+    figures = score(job.data, best.validation_loss)
+    return (
+        f"best at step {best.step}: validation loss {figures.loss:.4f}, perplexity "
+        f"{figures.perplexity:.2f}, {figures.bits_per_byte:.4f} bits per byte. "
+        f"The model is in {job.run.model}"
+    )

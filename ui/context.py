@@ -1,0 +1,28 @@
+"""What every tab is given: the models, the runs, and the parts of the page that they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from service.request import Limits
+from service.runs import Runs
+from ui.models import Loaded, Models
+from ui.picker import Picker
+
+
+@dataclass(frozen=True)
+class Site:
+    models: Models
+    runs: Runs
+    limits: Limits  # those of `runs`
+    start: Loaded  # the model that the page begins with
+    picker: Picker
+    visitor: gr.BrowserState  # `visitor.Visitor`, as the browser keeps it
+    tabs: gr.Tabs
+    page: gr.Blocks
+
+
+# Handlers that only arrange the page: at once, beside the queue, without a spinner.
+LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

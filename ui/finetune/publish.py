@@ -1,0 +1,125 @@
+"""From a finished run to a repository on the Hugging Face Hub, in the visitor's name.
+
+The token lives as long as the call: it is in no state, no record and no log.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from gpt2.errors import UserError
+from gpt2.hub.resolve import is_repository
+from gpt2.hub.transfer import push
+from gpt2.model_card import CardFacts, Losses, Sample, write_card
+from service.runs import Runs
+from service.status import RunStatus
+from service.verdict import verdict
+
+_SHOWN_SAMPLES = 3
+
+
+def on_space() -> bool:
+    return "SPACE_ID" in os.environ
+
+
+def on_space_with_login() -> bool:
+    """Whether visitors can sign in: elsewhere a login button would stop the page from starting."""
+    return on_space() and "OAUTH_CLIENT_ID" in os.environ
+
+
+def find_token(typed: object, oauth: str | None) -> str:
+    """On a Space the visitor's own token; locally the typed one, else the saved one."""
+    if on_space():
+        if not oauth:
+            raise UserError("Sign in with Hugging Face first, then push again.")
+        return oauth
+    if type(typed) is str and typed.strip():
+        return typed.strip()
+    from huggingface_hub import get_token
+
+    if saved := get_token():
+        return saved
+    raise UserError("There is no token. Type one, or run `hf auth login` on this machine.")
+
+
+def check_repository(name: object) -> str:
+    """ "name" or "user/name" """
+    text = name.strip() if type(name) is str else ""
+    whole = text if "/" in text else f"user/{text}"
+    if not is_repository(whole) or text.endswith(".git"):
+        raise UserError(
+            "Give the repository a name of letters, digits, dots, dashes: name or user/name."
+        )
+    return text
+
+
+def publish(
+    runs: Runs, run_id: str, step: int | None, base: str, name: str, token: str, private: bool
+) -> str:
+    """Push the run's model, or the checkpoint at `step`, with a card; returns its address."""
+    facts = card_facts(runs.status(run_id), base, step)
+    with tempfile.TemporaryDirectory(prefix="gpt2-push-") as aside:
+        folder = Path(aside) / "model"
+        shutil.copytree(runs.model_folder(run_id, step), folder)
+        write_card(folder, facts)
+        return push(folder, in_account(name, token), token, private=private)
+
+
+def in_account(name: str, token: str) -> str:
+    """ "user/name": a name alone is the token's owner's."""
+    if "/" in name:
+        return name
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return (
+            f"{HfApi(token=token, endpoint=os.environ.get('HF_ENDPOINT')).whoami()['name']}/{name}"
+        )
+    except (OSError, HTTPError):
+        raise UserError(
+            "The Hub did not say whose token that is. Check the token and your connection, or "
+            "write the name as user/name."
+        ) from None
+
+
+def card_facts(status: RunStatus, base: str, step: int | None = None) -> CardFacts:
+    """What the run was; `base` is the Hub's name of the base model, or its title."""
+    trained = step if step is not None else status.best_step or status.step
+    config = status.config or {}
+    prompt = config.get("sample_prompt", "")
+    return CardFacts(
+        title=f"{base.rsplit('/', 1)[-1]}, fine-tuned",
+        base_model=base if "/" in base else None,
+        tags=("fine-tuned",),
+        description=f"{base}, trained further for {trained:,} steps. {verdict(status)}",
+        data=f"A text of {status.train_tokens:,} tokens, not named here.",
+        training=config,
+        losses=_losses(status, trained),
+        samples=[Sample(prompt, sample.text) for sample in status.samples[-_SHOWN_SAMPLES:]],
+        memorisation=_memorised(status),
+    )
+
+
+def _losses(status: RunStatus, step: int) -> Losses | None:
+    measured = {p.step: p.validation_loss for p in status.progress}
+    loss = status.best_loss if step == status.best_step else measured.get(step)
+    if loss is None:
+        return None
+    base = f" (the base model's loss on it is {status.base_loss:.4f})" if status.base_loss else ""
+    held_out = f"{status.validation_tokens:,} tokens of the same text that were not trained on"
+    return Losses(held_out + base, loss, math.exp(min(loss, 700)))
+
+
+def _memorised(status: RunStatus) -> str:
+    if status.memorisation is None:
+        return ""
+    found = status.memorisation
+    return (
+        f"{found.share_of_8_grams:.1%} of the runs of 8 tokens in its samples stand in the "
+        f"training text; the longest such passage has {found.longest_characters:,} characters."
+    )

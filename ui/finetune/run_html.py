@@ -1,0 +1,155 @@
+"""A run in words and bars: pure functions from its status to HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator
+
+from service.status import ENDED, RunStatus
+from train.run_folder import Progress
+from ui.finetune.chart import Points, loss_chart
+from ui.words import about, duration, rate
+
+PILLS = {
+    "queued": "Waiting",
+    "preparing": "Preparing",
+    "training": "Training",
+    "evaluating": "Evaluating",
+    "sampling": "Sampling",
+    "saving": "Saving",
+    "done": "Done",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
+}
+_KINDS = {"queued": "waiting", "done": "good", "stopped": "good", "failed": "bad"} | {
+    "interrupted": "bad"
+}
+
+
+def head(status: RunStatus, model: str, sentence: str) -> str:
+    """The top of the card: the state, the bar, the figures, the verdict; `model` is the base
+    model's title, `sentence` the verdict."""
+    parts = [_title(status, model), _bar(status), _figures(status)]
+    if sentence:
+        parts.append(f'<p class="verdict">{html.escape(sentence)}</p>')
+    if status.message:
+        kind = "error" if status.state in ("failed", "interrupted") else "note"
+        parts.append(f'<p class="{kind}">{html.escape(status.message)}</p>')
+    parts += [f'<p class="note">{html.escape(note)}</p>' for note in _notes(status)]
+    return "".join(parts) + _log(status)
+
+
+def curves(status: RunStatus) -> str:
+    """The chart over the whole run."""
+    train: Points = [(p.step, p.loss) for p in status.progress if p.loss is not None]
+    validation: Points = [
+        (p.step, p.validation_loss) for p in status.progress if p.validation_loss is not None
+    ]
+    best = status.best_step if status.best_step else None  # at step 0 nothing is best yet
+    return loss_chart(train, validation, status.steps, best)
+
+
+def link(run_id: str, active: bool) -> str:
+    """The line below a run, which goes on without the page."""
+    begin = "Closing this tab is fine. Come back with" if active else "Come back to this run with"
+    return (
+        f'<p>{begin} <a href="?run={run_id}">this link</a>; who has it can see and steer the '
+        "run.</p>"
+    )
+
+
+def progress_line(status: RunStatus) -> str:
+    """ "step 120/400, 1.9 s/step, 8m40s left" """
+    if status.state == "queued":
+        return _queue_line(status)
+    words = [f"step {status.step:,}/{status.steps:,}"]
+    if status.state not in ENDED:
+        if status.seconds_per_step:
+            words.append(rate(status.seconds_per_step))
+        if status.seconds_left is not None:
+            words.append(f"{duration(status.seconds_left)} left")
+    return ", ".join(words)
+
+
+def spoken(status: RunStatus) -> str:
+    """For screen readers: changes with the state and with every tenth of the way."""
+    words = PILLS[status.state]
+    if status.state == "queued":
+        return f"{words}, {_queue_line(status)}"
+    if status.state in ENDED:
+        return f"{words}. {status.message or ''}".strip()
+    tenths = 10 * status.step // max(status.steps, 1)
+    return f"Training, {tenths * 10} percent done"
+
+
+def _title(status: RunStatus, model: str) -> str:
+    kind = _KINDS.get(status.state, "busy")
+    return (
+        f'<div class="run-title"><span class="pill {kind}">{PILLS[status.state]}</span>'
+        f"<h3>{html.escape(model)} <small>{html.escape(status.preset)}</small></h3>"
+        f'<span class="line">{progress_line(status)}</span></div>'
+    )
+
+
+def _bar(status: RunStatus) -> str:
+    done = min(1.0, status.step / max(status.steps, 1))
+    return (
+        f'<div class="bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
+        f'aria-valuemax="{status.steps}" aria-valuenow="{status.step}">'
+        f'<i style="width:{100 * done:.1f}%"></i></div>'
+    )
+
+
+def _queue_line(status: RunStatus) -> str:
+    words = f"place {status.place} in the queue" if status.place else "in the queue"
+    return words + (f", {about(status.wait_seconds)}" if status.wait_seconds else "")
+
+
+def _figures(status: RunStatus) -> str:
+    """Perplexity, losses and tokens as a row of small figures."""
+    figures = list(_measured(status))
+    if not figures:
+        return ""
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{value}</dd><dd class='from'>{aside}</dd></div>"
+        for name, value, aside in figures
+    )
+    return f'<dl class="figures">{cells}</dl>'
+
+
+def _measured(status: RunStatus) -> Iterator[tuple[str, str, str]]:
+    measured = [p for p in status.progress if p.validation_loss is not None]
+    if measured:
+        now = measured[-1].validation_loss
+        before = status.base_loss
+        aside = f"from {before:.2f}" if before is not None and measured[-1].step else ""
+        yield "Validation loss", f"{now:.2f}", aside
+        aside = f"from {_perplexity(before)}" if aside else ""
+        yield "Perplexity", _perplexity(now), aside
+    if trained := _last_loss(status.progress):
+        yield "Training loss", f"{trained:.2f}", ""
+    if status.train_tokens:
+        yield "Text", f"{status.train_tokens:,}", "tokens"
+
+
+def _perplexity(loss: float) -> str:
+    value = math.exp(min(loss, 50))
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _last_loss(progress: tuple[Progress, ...]) -> float | None:
+    return next((p.loss for p in reversed(progress) if p.loss is not None), None)
+
+
+def _notes(status: RunStatus) -> Iterator[str]:
+    yield from status.notes
+    yield from dict.fromkeys(p.message for p in status.progress if p.message)
+
+
+def _log(status: RunStatus) -> str:
+    if not status.log_tail:
+        return ""
+    text = html.escape(status.log_tail)
+    return f"<details><summary>The end of its log</summary><pre>{text}</pre></details>"

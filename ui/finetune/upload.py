@@ -1,0 +1,136 @@
+"""Where the text comes from: pasted, uploaded or the sample; and its card.
+
+An upload is moved out of gradio's cache at once, where whoever knows its address could fetch it,
+into a random directory of its own; the trainer deletes it when it has been tokenised.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+from gpt2.errors import UserError
+from gpt2.text import find_encoding
+from gpt2.tokenizer import Tokenizer
+from service.request import Limits
+from service.text_summary import TextCard, check_file, describe_text
+
+SAMPLE = Path(__file__).parents[1] / "assets" / "sample_text.txt"
+UPLOAD_SECONDS = 3600
+_PREFIX = "gpt2-upload-"
+_SHOWN_CHARACTERS = 260
+_BLOCK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that waits for its run."""
+
+    path: Path
+    name: str  # as the visitor calls it
+    columns: tuple[str, ...] = ()  # of a table
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+def take_upload(path: object, limits: Limits) -> Upload:
+    """Move what gradio received to a place of its own. `UserError` for what is no text file."""
+    source = _uploaded(path)
+    _sweep()
+    try:
+        check_file(source, limits)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        target = folder / f"text{source.suffix.lower()}"
+        shutil.move(source, target)
+    finally:
+        source.unlink(missing_ok=True)
+    return Upload(target, source.name[-80:], _columns(target))
+
+
+def _uploaded(path: object) -> Path:
+    """Only what was uploaded: a program may send any path."""
+    place = Path(get_upload_folder()).resolve()
+    try:
+        folder = Path(path).parent.resolve() if isinstance(path, str) else place
+    except (OSError, ValueError, RuntimeError):
+        folder = place
+    if place not in folder.parents:
+        raise UserError("Upload one file.")
+    return Path(path)
+
+
+def card(
+    upload: Upload | None,
+    text: object,
+    column: object,
+    tokenizer: Tokenizer,
+    window: int,
+    limits: Limits,
+) -> TextCard:
+    """What the text is. `UserError` for what cannot be trained on."""
+    name = column if upload and type(column) is str and column else None
+    block_size = min(_BLOCK_SIZE, window)
+    if upload:
+        return describe_text(upload.path, tokenizer, block_size, name, limits)
+    if type(text) is not str:
+        raise UserError("The text must be a text.")
+    return describe_text(text, tokenizer, block_size, name, limits)
+
+
+def show_card(found: TextCard, name: str) -> str:
+    about = "" if found.exact else "about "
+    facts = [
+        name,
+        "" if found.encoding == "pasted" else found.encoding,
+        f"{found.characters:,} characters",
+        f"{about}{found.tokens:,} tokens",
+        f"{found.blocks:,} block{'' if found.blocks == 1 else 's'}",
+    ]
+    line = "".join(f"<li>{html.escape(fact)}</li>" for fact in facts if fact)
+    warning = f'<p class="warning">{html.escape(found.warning)}</p>' if found.warning else ""
+    blocks = "".join(f"<li>{html.escape(_begin(block))}</li>" for block in found.first_blocks)
+    return (
+        f'<ul class="facts">{line}</ul>{warning}'
+        "<details><summary>As the model will read it</summary>"
+        f'<ol class="blocks">{blocks}</ol></details>'
+    )
+
+
+def _begin(block: str) -> str:
+    return block if len(block) <= _SHOWN_CHARACTERS else block[:_SHOWN_CHARACTERS] + "…"
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    """The columns of a table, by its first row; none for a text or a table that is broken."""
+    if path.suffix not in (".csv", ".jsonl"):
+        return ()
+    try:
+        with open(path, encoding=find_encoding(path), newline="") as file:
+            if path.suffix == ".csv":
+                names = next(csv.reader([file.readline(100_000)]), [])
+            else:
+                row = json.loads(file.readline(1_000_000))
+                names = [name for name in row if type(row[name]) is str]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, csv.Error, UserError):
+        return ()
+    return tuple(name for name in names if name)[:50]
+
+
+def _sweep() -> None:
+    """Uploads that nobody came back for."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if time.time() - os.lstat(folder).st_mtime > UPLOAD_SECONDS and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue
