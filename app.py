@@ -1,4 +1,4 @@
-"""The web page: puts the tabs together and launches. python app.py [--model NAME] [--port P]"""
+"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR]"""
 
 from __future__ import annotations
 
@@ -10,58 +10,11 @@ from pathlib import Path
 # Before gradio is imported: nothing about visitors leaves this machine.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-import gradio as gr
-from starlette.middleware import Middleware
-
 from gpt2.errors import UserError
-from service.request import Limits
+from service.limits import Limits
 from service.runs import Runs
-from ui.api import add_api
-from ui.body_limit import BodyLimit
-from ui.context import Site
-from ui.finetune.tab import add_finetune_tab
-from ui.models import Loaded, Models
-from ui.picker import add_picker
-from ui.run_api import add_run_api
-from ui.theme import SCRIPT, STYLES, make_theme
-from ui.visitor import build_visitor
-from ui.write.tab import add_write_tab
-
-TABS = {"Write": add_write_tab, "Fine-tune": add_finetune_tab}
-QUEUE_SIZE = 40
-
-
-def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.Blocks:
-    """The whole page. `start` is the model it begins with, `limits` are those of `runs`."""
-    with gr.Blocks(title="GPT-2", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
-        visitor = build_visitor()
-        picker = add_picker(models, start, visitor)
-        with gr.Tabs() as tabs:
-            site = Site(models, runs, limits, start, picker, visitor, tabs, page)
-            for title, add_tab in TABS.items():
-                with gr.Tab(title, id=title.lower()):
-                    add_tab(site)
-        add_api(models, start.choice.name)
-        add_run_api(site)
-    return page.queue(api_open=False, max_size=QUEUE_SIZE)
-
-
-def launch_settings() -> dict:
-    """Arguments of `launch`: a private page that shows errors only where they are the visitor's."""
-    return {
-        "theme": make_theme(),
-        "css_paths": STYLES,
-        "js": SCRIPT.read_text(encoding="utf-8"),
-        "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(BodyLimit)]},
-        "max_file_size": "20mb",
-        "ssr_mode": False,
-        "run_history": False,
-        "enable_monitoring": False,
-        "show_error": False,
-        "share": False,
-        "state_session_capacity": 1000,
-    }
+from ui.models import Models
+from ui.page import build_page, launch_settings
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

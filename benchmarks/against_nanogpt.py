@@ -1,7 +1,7 @@
 """The storyteller's training against nanoGPT's: the same shape, tokens, batches and steps.
 
 Called by `benchmarks/storyteller.py compare`. What differs is what each project brings along: the
-initialisation, the optimizer and its settings. Both see the windows of our `Windows` in one order,
+initialization, the optimizer and its settings. Both see the windows of our `Windows` in one order,
 compute in the same precision, and go through a whole schedule, warmup and cosine, within the steps.
 The trained nanoGPT is put into our model, value by value, so that one code scores both.
 """
@@ -23,7 +23,7 @@ from gpt2.folder import load_model
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.score import Score, score_documents
-from gpt2.text import read_documents
+from gpt2.text import TextFile, read_documents
 from train.compute import autocast
 from train.config import PRESETS, TrainConfig
 from train.data import Corpus, Windows, build_corpus, open_corpus
@@ -50,7 +50,7 @@ def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: flo
     else:
         model = _nanogpt(nanogpt, shape, corpus, config, 6e-4 if rate is None else rate)
     print(f"{(time.perf_counter() - started) / steps:.2f} s a step", file=sys.stderr)
-    return score_documents(model.eval(), corpus.tokenizer, read_documents(valid))
+    return score_documents(model.eval(), corpus.tokenizer, read_documents(TextFile(valid)))
 
 
 def story_corpus(text: Path) -> Corpus:
@@ -60,7 +60,7 @@ def story_corpus(text: Path) -> Corpus:
     if (folder / "report.json").exists():
         return open_corpus(folder, tokenizer)
     everything = replace(PRESET.train, validation_share=0.0)
-    return build_corpus([text], tokenizer, folder, everything, None)
+    return build_corpus([TextFile(text)], tokenizer, folder, everything)
 
 
 def _ours(model: GPT2, corpus: Corpus, config: TrainConfig) -> GPT2:

@@ -2,10 +2,10 @@
 
     python benchmarks/faults.py [--kills 200] [--splits 20] [--fills 50] [--terms 20] [--seed 0]
 
-Kills: kill -9 at random moments and inside saves, on one run that always goes on. Every checkpoint
-must then verify, at most one save interval be lost, and the result of all the pieces together be
-that of a run that was never touched.
-Splits: a run is stopped at a step and goes on in another process, with and without dropout and
+Kills: kill -9 at random moments and inside saves, on one run that is always resumed. Every
+checkpoint must then verify, at most one save interval be lost, and the result of all the pieces
+together be that of a run that was never touched.
+Splits: a run is stopped at a step and resumed in another process, with and without dropout and
 accumulation; weights, optimizer state and losses are compared as sha256 with the unstopped run's.
 Fills: a disk with room for a random part of a checkpoint. It is a small file system of its own, in
 a user namespace (Linux, `unshare`); elsewhere this part is left out and says so.
@@ -39,9 +39,10 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from train.__main__ import main as train_command
+from train.checkpoint import Checkpoint, DiskFull
 from train.distributed import World
 from train.job import existing_job
-from train.run_folder import Checkpoint, DiskFull, RunFolder
+from train.run_folder import RunFolder
 from train.trainer import train
 
 TEXT = "It is a truth universally acknowledged, that a text must be long, and more so a run. " * 200
@@ -103,7 +104,7 @@ def _silent(work: Callable[[], object]) -> None:
 def fingerprint(run: RunFolder, step: int) -> str:
     """sha256 over weights, optimizer state and the losses of all steps."""
     digest = hashlib.sha256()
-    saved = run.load(step)
+    saved = run.checkpoints.load(step)
     for part in (saved.model, saved.optimizer):
         for name in sorted(part):
             digest.update(name.encode() + part[name].numpy().tobytes())
@@ -119,15 +120,15 @@ def kills(folder: Path, text: Path, count: int, dice: random.Random) -> int:
     go_on = ["run", "--out", str(run.path), "--resume"]
     unreadable = most_lost = inside = failed = 0
     for number in range(count):
-        before = run.newest().step
+        before = run.checkpoints.newest().step
         child = _start(lambda: train_command([*go_on, "--steps", "1000000"]))
         inside += _kill(child, run, dice, in_a_save=number % 2 == 1)
-        unreadable += sum(not run.verify(step) for step in run.steps())
+        unreadable += sum(not run.checkpoints.verify(step) for step in run.checkpoints.steps())
         logged = max(p.step for p in run.progress())
-        newest = run.newest()
+        newest = run.checkpoints.newest()
         failed += newest is None or newest.step < before
         most_lost = max(most_lost, logged - newest.step)
-    last = run.newest().step + SAVE_EVERY
+    last = run.checkpoints.newest().step + SAVE_EVERY
     _checked(lambda: train_command([*go_on, "--steps", str(last)]))
     untouched = RunFolder(folder / "untouched")
     run_new(text, untouched.path, last)
@@ -178,7 +179,7 @@ def splits(folder: Path, text: Path, count: int) -> int:
                 shutil.rmtree(run.path)
     if trials:
         print(
-            f"splits: {trials} runs stopped and gone on in another process, {count} points x "
+            f"splits: {trials} runs stopped and resumed in another process, {count} points x "
             f"dropout 0, 0.1 x accumulation 1, 4; {failed} differ in weights, optimizer or losses"
         )
     return failed
@@ -197,7 +198,7 @@ def _split(like: RunFolder, run: RunFolder, step: int, steps: int) -> None:
             seen.append(progress.step)
 
     _checked(first)
-    assert run.newest().step == step
+    assert run.checkpoints.newest().step == step
     _checked(lambda: train_command(["run", "--out", str(run.path), "--resume"]))
 
 
@@ -238,7 +239,7 @@ def fills(place: Path, count: int, dice: random.Random) -> int:
         with open(filler, "wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, free - room))
         words = _train_until_full(run)
-        kept = run.verify(SAVE_EVERY) and fingerprint(run, SAVE_EVERY) == before
+        kept = run.checkpoints.verify(SAVE_EVERY) and fingerprint(run, SAVE_EVERY) == before
         filler.unlink()
         _checked(
             lambda: train_command(
@@ -246,13 +247,13 @@ def fills(place: Path, count: int, dice: random.Random) -> int:
             )
         )
         good = kept and words.startswith("The disk is full")
-        if not (good and run.verify(2 * SAVE_EVERY)):
+        if not (good and run.checkpoints.verify(2 * SAVE_EVERY)):
             failed += 1
             print(f"with room for {room:,} bytes: kept {kept}, it said {words!r}")
         shutil.rmtree(run.path)
     print(
         f"disk full: {count} offsets over the {size / 1e6:.1f} MB of a checkpoint; {failed} times "
-        "the old checkpoint, the message or going on failed"
+        "the old checkpoint, the message or resuming failed"
     )
     return failed
 
@@ -292,7 +293,7 @@ def terms(folder: Path, text: Path, count: int, dice: random.Random) -> int:
         process.terminate()
         status = process.wait(timeout=60)
         seconds.append(time.monotonic() - began)
-        saved: Checkpoint | None = run.newest()
+        saved: Checkpoint | None = run.checkpoints.newest()
         logged = max(p.step for p in run.progress())
         failed += status != 0 or saved is None or saved.step != logged or seconds[-1] >= 8
         failed += run.state()["state"] != "stopped" or not (run.model / "config.json").exists()

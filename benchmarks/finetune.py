@@ -4,7 +4,7 @@
 
 Journey: the app is started as a program; a real Chromium opens the page, takes the sample text,
 presses Start with the Taste preset, waits for the end, compares, downloads. Wall clock of each.
-Guests: 8 clients generate at once, for a while with nothing else going on and for a while during a
+Guests: 8 clients generate at once, for a while with nothing else running and for a while during a
 run; time to the first token, medians of all requests, and their ratio.
 """
 

@@ -1,7 +1,7 @@
-"""Every figure of the embedded model, each by one command.
+"""Every figure of the bundled model, each by one command.
 
     python benchmarks/storyteller.py score VALID [--text TEXT]
-    python benchmarks/storyteller.py memorised TEXT [--count 100]
+    python benchmarks/storyteller.py memorized TEXT [--count 100]
     python benchmarks/storyteller.py slurs [--count 500]
     python benchmarks/storyteller.py samples [--count 20] [--tokens 60]
     python benchmarks/storyteller.py speed
@@ -42,7 +42,7 @@ from gpt2.hub.resolve import resolve
 from gpt2.inference import load_for_inference
 from gpt2.sampling import MAX_SAMPLES, Sampling
 from gpt2.score import score_documents
-from gpt2.text import read_documents
+from gpt2.text import TextFile, read_documents
 from ui.write.view import STORY_OPENINGS
 
 MODEL = "storyteller"
@@ -84,7 +84,7 @@ def main() -> None:
         return sub
 
     add(score, "valid").add_argument("--text", type=Path)
-    add(memorised, "text", count=100, tokens=200)
+    add(memorized, "text", count=100, tokens=200)
     add(slurs, count=500, tokens=200)
     add(samples, count=20, tokens=60)
     add(speed, rounds=5, tokens=200)
@@ -114,12 +114,12 @@ def draw(count: int, tokens: int) -> Iterator[Sample]:
 def score(options: argparse.Namespace) -> None:
     """Bits per byte on held-out text, beside xz on the same bytes."""
     model, tokenizer = load_model(resolve(MODEL))
-    result = score_documents(model, tokenizer, read_documents(options.valid))
+    result = score_documents(model, tokenizer, read_documents(TextFile(options.valid)))
     print(f"{MODEL}: {result.bits_per_byte:.4f} bits per byte, loss {result.loss:.4f}")
-    valid = "".join(read_documents(options.valid)).encode()
+    valid = "".join(read_documents(TextFile(options.valid))).encode()
     print(f"xz -9, the text alone: {xz_bits_per_byte(valid):.4f} bits per byte")
     if options.text:
-        known = "".join(read_documents(options.text)).encode()
+        known = "".join(read_documents(TextFile(options.text))).encode()
         bits = xz_bits_per_byte(valid, known)
         print(f"xz -9, what it adds behind the training text: {bits:.4f} bits per byte")
 
@@ -136,7 +136,7 @@ def xz_bits_per_byte(text: bytes, known: bytes = b"") -> float:
     return 8 * (both - (before if known else 0)) / len(text)
 
 
-def memorised(options: argparse.Namespace) -> None:
+def memorized(options: argparse.Namespace) -> None:
     """The longest passage of each sample that stands word for word in the training text."""
     from against_nanogpt import story_corpus
 

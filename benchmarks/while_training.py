@@ -3,7 +3,7 @@
     python benchmarks/while_training.py --text my.txt --threads 1 2
 
 A process like the server's, which generates for one client at a time, with 1 and 8 clients waiting
-for their turns; the worker trains the embedded model on the text.
+for their turns; the worker trains the bundled model on the text.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 
 from gpt2.generate import generate_pieces
-from gpt2.hub.resolve import STORYTELLER
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
-from service.request import Limits, RunOrder
-from service.runs import Runs, new_owner
+from service.ids import new_id
+from service.limits import Limits
+from service.request import RunRequest
+from service.runs import Runs
 
 PROMPT = "Once upon a time, in a house by the sea,"
 SETTINGS = {"steps": 5000, "batch_size": 2, "micro_batch_size": 2}
@@ -49,10 +51,12 @@ def main() -> None:
 
 def beside_a_worker(server: Server, options: argparse.Namespace, threads: int) -> None:
     text = options.text.read_text(encoding="utf-8")[:300_000]
-    order = RunOrder(str(STORYTELLER), text=text, changes=tuple((SETTINGS | QUIET).items()))
+    order = RunRequest(
+        str(STORYTELLER_FOLDER), text=text, changes=tuple((SETTINGS | QUIET).items())
+    )
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(Path(folder), Limits(threads=threads))
-        run_id = runs.create(order, new_owner())
+        run_id = runs.create(order, new_id())
         while runs.status(run_id).step < 5:
             time.sleep(0.2)
         try:

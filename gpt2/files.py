@@ -1,8 +1,10 @@
-"""A folder that appears whole or not at all."""
+"""Files and folders that appear whole or not at all: the one home of JSON and of atomic writes."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +15,64 @@ from gpt2.errors import UserError
 
 # What a full disk, a quota and a limit on file sizes say.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+ASIDE = ".tmp-"  # how the name of whatever is still being written begins
+
+
+def read_json(path: Path) -> object:
+    """The value in a JSON file. `UserError` if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from None
+
+
+def to_json(value: object) -> str:
+    """A value as it stands in our files."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, value: object, durable: bool = False) -> None:
+    """As `write_text`."""
+    write_text(path, to_json(value), durable)
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Replace a file; `durable`: it is on the disk when this returns."""
+    with replacing(path, durable) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """A file to write instead of `path`, which becomes `path` only if nothing went wrong."""
+    aside = path.with_name(f"{ASIDE}{path.name}")
+    try:
+        yield aside
+        if durable:
+            _sync(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, durable: bool = False, aside: str = "") -> Iterator[Path]:
+    """An empty folder to fill instead of `path`, which takes the place of `path` only if nothing
+    went wrong. `aside` is its name meanwhile, where several may fill one at a time."""
+    filled = path.with_name(aside or f"{ASIDE}{path.name}")
+    shutil.rmtree(filled, ignore_errors=True)  # of a process that was killed
+    try:
+        filled.mkdir(parents=True)
+        yield filled
+        if durable:
+            for file in filled.iterdir():
+                _sync(file)
+            _sync(filled)
+        _rename_folder(filled, path)
+        if durable:
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(filled, ignore_errors=True)
 
 
 @contextmanager
@@ -22,16 +82,16 @@ def new_folder(path: Path, keep: str = "") -> Iterator[Path]:
     `UserError` at once if `path` exists and is not empty, or if the disk gets full. With a word in
     `keep` a folder that broke off stays beside `path`, and the next call with that word gets it.
     """
-    refuse_occupied(path)
-    aside = path.with_name(f".{path.name}{'.' * bool(keep)}{keep}.partial")
+    require_unused(path)
     try:
-        if not keep:
-            shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-        aside.mkdir(parents=True, exist_ok=True)
-        yield aside
-        if path.is_dir():
-            path.rmdir()  # empty; only then may another take its name, on every system
-        aside.rename(path)
+        if keep:
+            aside = path.with_name(f".{path.name}.{keep}.partial")
+            aside.mkdir(parents=True, exist_ok=True)
+            yield aside
+            _rename_folder(aside, path)
+        else:
+            with replacing_folder(path, aside=f".{path.name}.partial") as aside:
+                yield aside
     except Exception as error:
         if is_disk_full(error):
             raise UserError(
@@ -41,9 +101,6 @@ def new_folder(path: Path, keep: str = "") -> Iterator[Path]:
         if isinstance(error, PermissionError):
             raise UserError(f"{path} cannot be written: {error}.") from None
         raise
-    finally:
-        if not keep:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_disk_full(error: Exception) -> bool:
@@ -53,7 +110,7 @@ def is_disk_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in _FULL or (code is not None and int(code[1]) in _FULL)
 
 
-def refuse_occupied(path: Path) -> None:
+def require_unused(path: Path) -> None:
     """`UserError` unless `path` is free for a new folder."""
     if path.is_dir() and not any(path.iterdir()):
         return
@@ -63,7 +120,7 @@ def refuse_occupied(path: Path) -> None:
         )
 
 
-def refuse_small_disk(path: Path, needed: int) -> None:
+def require_free_space(path: Path, needed: int) -> None:
     """`UserError` before anything is written if fewer than `needed` bytes are free."""
     existing = next(parent for parent in [path, *path.absolute().parents] if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -71,3 +128,29 @@ def refuse_small_disk(path: Path, needed: int) -> None:
         raise UserError(
             f"The disk of {path} has {free / 1e9:.1f} GB left; {needed / 1e9:.1f} GB are needed."
         )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Of all files below `folder`, as far as they can be seen."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:  # deleted in this moment
+                continue
+    return total
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    if target.is_dir():  # only then may another take its name, on every system
+        shutil.rmtree(target)
+    source.rename(target)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

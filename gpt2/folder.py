@@ -20,9 +20,33 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gpt2.errors import UserError
+from gpt2.files import read_json, replacing, write_json
 from gpt2.model import GPT2, ModelConfig
-from gpt2.tokenizer import Tokenizer, load_tokenizer, read_json, replacing, write_json
+from gpt2.tokenizer import (
+    OTHER_TOKENIZER_FILES,
+    TOKENIZER_FILES,
+    Tokenizer,
+    has_tokenizer,
+    load_tokenizer,
+)
 
+# What a model folder is made of, as patterns; a model card beside it.
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    *TOKENIZER_FILES,
+    "README.md",
+)
+# Files of other models and tokenizers, which readers would take instead of those.
+CONFLICTING_FILES = (
+    *OTHER_TOKENIZER_FILES,
+    "pytorch_model.bin",
+    "pytorch_model-*.bin",
+    "pytorch_model.bin.index.json",
+)
 # Far above any GPT-2, and small enough that building the empty modules costs nothing.
 LIMITS = {
     "vocab_size": 2_000_000,
@@ -40,8 +64,21 @@ FIXED = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
 }
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+STORED_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older files carry along
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether weights and tokenizer are all there: a download may have broken off."""
+    try:
+        return all(path.is_file() for path in _weight_files(folder)) and has_tokenizer(folder)
+    except UserError:
+        return False
 
 
 def load_model(
@@ -69,7 +106,7 @@ def load_model(
 def load_model_shape(folder: Path) -> tuple[ModelConfig, Tokenizer]:
     """The config and the tokenizer of a folder, without its weights. `UserError` likewise."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no model folder: it has no config.json.")
+        raise UserError(f"{folder} is not a model folder: it has no config.json.")
     config = read_config(folder)
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
@@ -80,7 +117,7 @@ def load_model_shape(folder: Path) -> tuple[ModelConfig, Tokenizer]:
     return config, tokenizer
 
 
-class _Undrawn(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     """Leaves out the drawing of initial values, which on "meta" imports PyTorch's compiler: 1 s."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -91,7 +128,7 @@ class _Undrawn(TorchFunctionMode):
 
 def empty_model(config: ModelConfig) -> GPT2:
     """A model of shapes only, on the device "meta": nothing is allocated."""
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), _SkipInit():
         return GPT2(config)
 
 
@@ -125,7 +162,7 @@ def read_config(folder: Path) -> ModelConfig:
     for name, allowed in FIXED.items():
         if name in described and described[name] not in allowed:
             raise UserError(
-                f"{folder} is no GPT-2 that this program knows: {name} is {described[name]!r}, "
+                f"{folder} is not a GPT-2 that this program reads: {name} is {described[name]!r}, "
                 f"not {allowed[0]!r}."
             )
     shape = {name: described.get(name, getattr(ModelConfig, name)) for name in LIMITS}
@@ -235,9 +272,9 @@ def _collect(file, shapes: dict, repeatable: dict, tensors: dict, redundant: dic
         if name in tensors or name in redundant:
             raise UserError(f"the tensor {name} is there twice.")
         header = file.get_slice(stored)
-        if header.get_dtype() not in DTYPES:
+        if header.get_dtype() not in STORED_DTYPES:
             raise UserError(
-                f"{name} has the type {header.get_dtype()}, not one of {', '.join(DTYPES)}."
+                f"{name} has the type {header.get_dtype()}, not one of {', '.join(STORED_DTYPES)}."
             )
         if header.get_shape() != shape:
             raise UserError(f"{name} has the shape {header.get_shape()}, not {shape}.")
@@ -270,5 +307,5 @@ def _weight_files(folder: Path) -> list[Path]:
     names = sorted(set(shards.values()))
     for name in names:
         if name != Path(name).name or not os.path.isfile(folder / name):
-            raise UserError(f"{index} names {name!r}, which is no file of this folder.")
+            raise UserError(f"{index} names {name!r}, which is not a file in this folder.")
     return [folder / name for name in names]

@@ -147,7 +147,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: each half reads the normalised stream and adds to it."""
+    """One layer: each half reads the normalized stream and adds to it."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class GPT2(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """OpenAI's initialisation: 0.02, the 2 n_layer projections into the stream scaled down."""
+        """OpenAI's initialization: 0.02, the 2 n_layer projections into the stream scaled down."""
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layer))
@@ -192,7 +192,7 @@ class GPT2(nn.Module):
         return self.head(self.hidden(tokens, cache))
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """The final normalised stream, (B, T) -> (B, T, C): `forward` without the head."""
+        """The final normalized stream, (B, T) -> (B, T, C): `forward` without the head."""
         T, past = tokens.size(1), 0 if cache is None else cache.length
         room = self.config.n_positions if cache is None else cache.capacity
         if past + T > min(room, self.config.n_positions):

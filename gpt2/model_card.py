@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpt2.folder import load_model_shape
+from gpt2.files import write_text
+from gpt2.folder import read_config
 from gpt2.model import ModelConfig
-from gpt2.tokenizer import CharacterTokenizer, write_text
+from gpt2.tokenizer import is_character_model
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,13 @@ class Losses:
     """How well a model predicts a text that it was not trained on."""
 
     data: str  # the name of that text, "my notes, the last tenth"
-    loss: float | None = None  # nats a token
+    loss: float | None = None  # nats per token
     perplexity: float | None = None
     bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)
-class Sample:
+class CardSample:
     """One text that the model wrote, and what it was given."""
 
     prompt: str
@@ -36,7 +37,7 @@ class CardFacts:
 
     title: str  # plain
     base_model: str | None = None  # a Hub id, "openai-community/gpt2"
-    license: str | None = None  # a Hub licence id, "mit"; "other" needs the next two
+    license: str | None = None  # a Hub license id, "mit"; "other" needs the next two
     license_name: str | None = None
     license_link: str | None = None
     tags: Sequence[str] = ()  # beside gpt2 and text-generation
@@ -44,16 +45,15 @@ class CardFacts:
     data: str = ""  # what it was trained on
     training: Mapping[str, object] = field(default_factory=dict)  # setting -> value
     losses: Losses | None = None
-    samples: Sequence[Sample] = ()  # plain
-    memorisation: str = ""  # what is known about texts that it repeats
+    samples: Sequence[CardSample] = ()  # plain
+    memorization: str = ""  # what is known about texts that it repeats
     sha256: str | None = None  # of model.safetensors
 
 
 def write_card(folder: str | Path, facts: CardFacts) -> Path:
     """Write README.md into a model folder, whose config and tokenizer it describes."""
     folder = Path(folder)
-    config, tokenizer = load_model_shape(folder)
-    by_characters = isinstance(tokenizer, CharacterTokenizer)
+    config, by_characters = read_config(folder), is_character_model(folder)
     parts = [
         f"---\n{_metadata(facts)}\n---",
         f"# {_one_line(facts.title)}",
@@ -65,8 +65,8 @@ def write_card(folder: str | Path, facts: CardFacts) -> Path:
         _section("Training", _table(("setting", "value"), facts.training.items())),
         _section("Evaluation", _describe_losses(facts.losses)),
         _section("Samples", "\n\n".join(_sample(sample) for sample in facts.samples)),
-        _section("Memorisation", facts.memorisation),
-        _section("Licence", _licence(facts)),
+        _section("Memorization", facts.memorization),
+        _section("License", _license(facts)),
         _section("Files", f"sha256 of model.safetensors: `{facts.sha256}`" if facts.sha256 else ""),
     ]
     path = folder / "README.md"
@@ -154,7 +154,7 @@ def _describe_losses(losses: Losses | None) -> str:
     if losses is None:
         return ""
     rows = {
-        "loss, nats a token": losses.loss,
+        "loss, nats per token": losses.loss,
         "perplexity": losses.perplexity,
         "bits per byte": losses.bits_per_byte,
     }
@@ -162,14 +162,14 @@ def _describe_losses(losses: Losses | None) -> str:
     return f"On {_one_line(losses.data)}:\n\n{_table(('measure', 'value'), known.items())}"
 
 
-def _sample(sample: Sample) -> str:
+def _sample(sample: CardSample) -> str:
     """Prompt and continuation in a fence that nothing in them can close."""
     longest = max((len(run) for run in re.findall("`+", sample.prompt + sample.text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"Prompt: {_code(sample.prompt)}\n\n{fence}text\n{sample.prompt}{sample.text}\n{fence}"
 
 
-def _licence(facts: CardFacts) -> str:
+def _license(facts: CardFacts) -> str:
     if facts.license_name and facts.license_link:
         return f"[{facts.license_name}]({facts.license_link})"
     return facts.license or "Not stated."

@@ -23,7 +23,7 @@ from gpt2.model import GPT2, Block, KVCache
 
 # Reading the weights takes the same time for one row as for four, yet oneDNN's kernel for one or
 # two rows is a quarter slower than the one for three to six (Zen 4, AVX-512; fp32 and bf16).
-_FEWEST_ROWS = 4
+_MIN_ROWS = 4
 
 
 def prepack(model: GPT2) -> GPT2:
@@ -84,8 +84,8 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.n_in)
         count = rows.size(0)
-        if 0 < count < _FEWEST_ROWS - 1:
-            rows = torch.cat((rows,) * (_FEWEST_ROWS // count))
+        if 0 < count < _MIN_ROWS - 1:
+            rows = torch.cat((rows,) * (_MIN_ROWS // count))
         out = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, *self._then)
         return out[:count].view(*x.shape[:-1], self.n_out)
 

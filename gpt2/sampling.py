@@ -1,6 +1,6 @@
 """From logits to a token: pure functions over one sequence's logits (V,).
 
-The order is that of `transformers`: repetition penalty, temperature, top-k, top-p, draw.
+The order is that of `transformers`: repetition penalty, temperature, top-k, top-p, min-p, draw.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gpt2.errors import UserError
+from gpt2.settings import check, setting
 
 MAX_NEW_TOKENS = 100_000
 MAX_SAMPLES = 16
@@ -22,53 +22,82 @@ _FIRST_LOOK = 1024  # how many of the likeliest tokens top-p tries before it sor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens. Anything but plain numbers in range raises `UserError`.
+    """How to choose tokens. Anything but plain values in range raises `UserError`.
 
-    This is the one parser of these values for the command line, the page and the API: whole
-    numbers may come as 40 or 40.0, truth values and text never pass as numbers.
+    The one declaration of these settings: the command line's flags, the API's arguments, the page's
+    controls and the snippets are made from it.
     """
 
-    temperature: float = 0.8  # 0 = greedy; above 1 flatter than the model
-    top_k: int = 40  # draw from the k likeliest tokens; 0 = off
-    top_p: float = 0.95  # draw from the fewest tokens that hold this share; 1 = off
-    repetition_penalty: float = 1.1  # weaken tokens in the context (Keskar et al. 2019); 1 = off
-    max_new_tokens: int = 100
-    seed: int = 0  # sample i of several draws with seed + i
-    samples: int = 1  # how many continuations, made together as one batch
-    stop: str = ""  # end before this text; "" = off
-    stop_at_end_of_text: bool = True
+    max_new_tokens: int = setting(
+        100,
+        "the most new tokens, for each text",
+        title="Length",
+        low=1,
+        high=MAX_NEW_TOKENS,
+        offered=(1, 1000),
+        slider=(1, 1000, 1),
+    )
+    temperature: float = setting(
+        0.8,
+        "0 always takes the likeliest token; higher is bolder",
+        low=0.0,
+        high=100.0,
+        slider=(0, 2, 0.05),
+    )
+    top_k: int = setting(
+        40,
+        "draw from the k likeliest tokens; 0 = off",
+        title="Top-k",
+        low=0,
+        high=10_000_000,
+        slider=(0, 200, 1),
+    )
+    top_p: float = setting(
+        0.95,
+        "draw from the fewest tokens that hold this share of the probability; 1 = off",
+        title="Top-p",
+        above=0.0,
+        high=1.0,
+        slider=(0.01, 1, 0.01),
+    )
+    repetition_penalty: float = setting(
+        1.1,
+        "make tokens that are already in the text less likely; 1 = off",
+        low=0.01,
+        high=100.0,
+        slider=(1, 2, 0.05),
+    )
+    seed: int = setting(
+        0,
+        "the same seed gives the same text; -1 = random; sample i of several draws with seed + i",
+        low=0,
+        high=MAX_SEED - MAX_SAMPLES,
+        asked=-1,
+    )
+    samples: int = setting(
+        1,
+        "how many texts to write at once",
+        low=1,
+        high=MAX_SAMPLES,
+        offered=(1, 4),
+        slider=(1, 4, 1),
+    )
+    stop: str = setting("", "end before this text", title="Stop text", high=1000)
+    stop_at_end_of_text: bool = setting(
+        True, "off: keep generating past <|endoftext|>", flag="--ignore-end"
+    )
+    # New settings go last: the arguments of the HTTP endpoint have this order.
+    min_p: float = setting(
+        0.0,
+        "drop tokens below this share of the likeliest token's probability; 0 = off",
+        title="Min-p",
+        low=0.0,
+        high=1.0,
+        slider=(0, 1, 0.01),
+    )
 
     def __post_init__(self) -> None:
-        self._number("temperature", 0.0, 100.0)
-        self._whole("top_k", 0, 10_000_000)
-        self._number("top_p", 0.0, 1.0)
-        self._number("repetition_penalty", 0.01, 100.0)
-        self._whole("max_new_tokens", 1, MAX_NEW_TOKENS)
-        self._whole("samples", 1, MAX_SAMPLES)
-        self._whole("seed", 0, MAX_SEED - MAX_SAMPLES)
-        if self.top_p == 0:
-            raise UserError("top_p must be above 0 and at most 1 (1 = off).")
-        if type(self.stop) is not str or len(self.stop) > 1000:
-            raise UserError("stop must be a text of at most 1000 characters.")
-        if type(self.stop_at_end_of_text) is not bool:
-            raise UserError("stop_at_end_of_text must be true or false.")
-
-    def _number(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise UserError(
-                f"{name} must be a number from {low:g} to {high:g}, not {_show(value)}."
-            )
-        object.__setattr__(self, name, float(value))
-
-    def _whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        whole = type(value) is int or (type(value) is float and value.is_integer())
-        if not whole or not low <= value <= high:
-            raise UserError(
-                f"{name} must be a whole number from {low} to {high}, not {_show(value)}."
-            )
-        object.__setattr__(self, name, int(value))
+        check(self)
 
 
 def resolve_seed(seed: object) -> object:
@@ -83,7 +112,7 @@ class Candidates(NamedTuple):
     probabilities: Tensor  # (n,) float64; descending wherever top-k or top-p cut
 
 
-def penalise(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
+def penalize(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
     """Weaken every token of `context` (ids, repeats allowed): logits / penalty, negative ones *."""
     if penalty == 1.0:
         return logits
@@ -92,9 +121,16 @@ def penalise(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
     return logits.index_put((context,), weaker)
 
 
-def candidates(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Candidates:
-    """The kept set at a temperature above 0. Exactly k tokens stay under top-k, ties or not;
-    under top-p the fewest whose share reaches p, never none."""
+def candidates(
+    logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0.0
+) -> Candidates:
+    """The kept set at a temperature above 0. Exactly k tokens stay under top-k, ties or not; under
+    top-p the fewest whose share reaches p; under min-p all that have that share of the likeliest's
+    probability (Nguyen et al. 2024, arXiv 2407.01082). Never none."""
+    return _above_share_of_likeliest(_likeliest(logits, temperature, top_k, top_p), min_p)
+
+
+def _likeliest(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Candidates:
     total = len(logits)
     if 0 < top_k < total:
         scores, ids = logits.topk(top_k)
@@ -106,6 +142,14 @@ def candidates(logits: Tensor, temperature: float, top_k: int, top_p: float) -> 
     if shares[ids].sum() < top_p:
         ids = logits.argsort(descending=True)
     return _nucleus(ids, shares[ids], top_p)
+
+
+def _above_share_of_likeliest(kept: Candidates, min_p: float) -> Candidates:
+    if min_p == 0.0:
+        return kept
+    stays = kept.probabilities >= min_p * kept.probabilities.max()
+    probabilities = kept.probabilities[stays]
+    return Candidates(kept.ids[stays], probabilities / probabilities.sum())
 
 
 def _shares(scores: Tensor, temperature: float) -> Tensor:
@@ -137,16 +181,8 @@ def invert(kept: Candidates, uniforms: Tensor) -> Tensor:
 
 def sample(logits: Tensor, context: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """The next token after `context` (ids) given its logits (V,)."""
-    logits = penalise(logits.float(), context, sampling.repetition_penalty)
+    logits = penalize(logits.float(), context, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return int(logits.argmax())
-    kept = candidates(logits, sampling.temperature, sampling.top_k, sampling.top_p)
+    kept = candidates(logits, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
     return draw(kept, generator)
-
-
-def _show(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python does not print whole numbers of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 40 else text[:40] + "..."

@@ -19,7 +19,7 @@ _TOKENS_A_FORWARD = 2048  # bounds the memory of the logits
 
 @dataclass(frozen=True)
 class Score:
-    loss: float  # mean over the predicted tokens, nats a token
+    loss: float  # mean over the predicted tokens, nats per token
     perplexity: float  # exp(loss); depends on the tokenizer
     bits_per_byte: float  # of the UTF-8 text; comparable between tokenizers
     tokens: int  # predicted
@@ -50,6 +50,11 @@ def make_score(total: float, tokens: int, size: int) -> Score:
     loss = total / tokens
     perplexity = math.exp(loss) if loss < 700 else math.inf
     return Score(loss, perplexity, total / math.log(2) / size, tokens)
+
+
+def mean_loss(model: GPT2, ids: Tensor, window: int, stride: int) -> float | None:
+    """As `total_loss`, nats per token; None where there are fewer than two tokens."""
+    return total_loss(model, ids, window, stride) / (len(ids) - 1) if len(ids) > 1 else None
 
 
 @torch.no_grad()

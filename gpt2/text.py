@@ -8,8 +8,9 @@ import io
 import json
 import lzma
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from gpt2.errors import UserError
 from gpt2.tokenizer import END_OF_TEXT
@@ -20,38 +21,69 @@ _LONGEST_PIECE = 1 << 24  # of a text without white space, which is then cut any
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def read_documents(path: str | Path, column: str | None = None) -> Iterator[str]:
-    """The documents of a file, each whole; see `read_pieces`."""
+class Text(Protocol):
+    """Documents to learn from or to score, wherever they come from."""
+
+    name: str
+    encoding: str
+    bytes: int  # about how many there are
+
+    def pieces(self) -> Iterator[tuple[str, bool]]:
+        """(piece, whether it ends its document), in pieces of about a megabyte."""
+
+
+class TextFile:
+    """A text file. Of .csv and .jsonl every row's `column` is a document; in any other text, lines
+    "<|endoftext|>" part them. A file .xz is unpacked. `UserError` when it cannot be read."""
+
+    def __init__(self, path: str | Path, column: str | None = None) -> None:
+        self.path, self.column = Path(path), column
+        self.name = self.path.name
+        self.encoding = find_encoding(self.path)
+        self.bytes = self.path.stat().st_size
+
+    def pieces(self) -> Iterator[tuple[str, bool]]:
+        """As `Text.pieces`. Pieces are cut before white space, where tokenizing them one by one
+        gives the same tokens as the whole."""
+        path, column, kind = self.path, self.column, _unpacked(self.path).suffix.lower()
+        newline = "" if kind == ".csv" else None
+        try:
+            with io.TextIOWrapper(_open(path), self.encoding, newline=newline) as file:
+                if kind == ".csv":
+                    yield from ((text, True) for text in _csv_rows(file, path, column))
+                elif kind in (".jsonl", ".ndjson"):
+                    yield from ((text, True) for text in _json_rows(file, path, column))
+                else:
+                    yield from _text_pieces(iter(lambda: file.readline(_PIECE_CHARACTERS), ""))
+        except (OSError, EOFError, UnicodeError, lzma.LZMAError, csv.Error) as error:
+            raise UserError(f"{path} cannot be read as {self.encoding} text: {error}.") from None
+
+
+@dataclass(frozen=True)
+class PastedText:
+    """A text that is in memory already: one document."""
+
+    text: str
+    name: str = "pasted"
+    encoding: str = "pasted"
+
+    @property
+    def bytes(self) -> int:
+        return len(self.text)
+
+    def pieces(self) -> Iterator[tuple[str, bool]]:
+        # Half a surrogate pair, which pages do send, ends nothing.
+        yield self.text.encode("utf-8", errors="replace").decode("utf-8"), True
+
+
+def read_documents(text: Text) -> Iterator[str]:
+    """The documents of a text, each whole."""
     parts: list[str] = []
-    for piece, last in read_pieces(path, column):
+    for piece, last in text.pieces():
         parts.append(piece)
         if last:
             yield "".join(parts)
             parts = []
-
-
-def read_pieces(path: str | Path, column: str | None = None) -> Iterator[tuple[str, bool]]:
-    """(piece, whether it ends its document) of a text file, in pieces of about a megabyte.
-
-    Pieces are cut before white space, where tokenizing them one by one gives the same tokens as
-    the whole. Lines "<|endoftext|>" part the documents of a text; of .csv and .jsonl every row's
-    `column` is one. A file .xz is unpacked. `UserError` when the file cannot be read.
-    """
-    path = Path(path)
-    encoding = find_encoding(path)
-    kind = _unpacked(path).suffix.lower()
-    try:
-        with io.TextIOWrapper(
-            _open(path), encoding, newline="" if kind == ".csv" else None
-        ) as file:
-            if kind == ".csv":
-                yield from ((text, True) for text in _csv_rows(file, path, column))
-            elif kind in (".jsonl", ".ndjson"):
-                yield from ((text, True) for text in _json_rows(file, path, column))
-            else:
-                yield from _text_pieces(iter(lambda: file.readline(_PIECE_CHARACTERS), ""))
-    except (OSError, EOFError, UnicodeError, lzma.LZMAError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as {encoding} text: {error}.") from None
 
 
 def find_encoding(path: Path) -> str:
@@ -65,7 +97,7 @@ def find_encoding(path: Path) -> str:
                     return encoding
             while chunk:
                 if b"\0" in chunk:
-                    raise UserError(f"{path} holds zero bytes: it is no text. Save it as UTF-8.")
+                    raise UserError(f"{path} holds zero bytes: it is not text. Save it as UTF-8.")
                 decoder.decode(chunk)
                 chunk = file.read(_CHUNK_BYTES)
             decoder.decode(b"", final=True)

@@ -8,18 +8,21 @@ and more. The end-of-text token has an id, `end_of_text`, and is only ever added
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import tiktoken
 
 from gpt2.errors import UserError
+from gpt2.files import read_json, write_json, write_text
 
 END_OF_TEXT = "<|endoftext|>"
+BYTE_PAIR_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+CHARACTER_FILES = ("characters.json",)
+TOKENIZER_FILES = (*BYTE_PAIR_FILES, *CHARACTER_FILES)
+OTHER_TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 _LONGEST_BLANK = 100_000  # characters
 _BLANKS = re.compile(r"\s{100,}")
 GPT2_VOCABULARY = Path(__file__).parent / "vocabulary"  # OpenAI's published merge table
@@ -117,7 +120,9 @@ class BytePairTokenizer:
 
     def encode(self, text: str) -> list[int]:
         _refuse_surrogates(text)
-        ids = [i for part in _bearable(text) for i in self._encoding.encode_ordinary(part)]
+        ids = [
+            i for part in _split_long_whitespace(text) for i in self._encoding.encode_ordinary(part)
+        ]
         return ids if self._rank_to_id is None else [self._rank_to_id[rank] for rank in ids]
 
     def decode(self, ids: list[int]) -> str:
@@ -140,7 +145,7 @@ class BytePairTokenizer:
             "unk_token": special,
         }
         write_json(folder / "tokenizer_config.json", description)
-        _remove_others(folder, {"vocab.json", "merges.txt", "tokenizer_config.json"})
+        _remove_others(folder, BYTE_PAIR_FILES)
 
 
 class CharacterTokenizer:
@@ -180,7 +185,7 @@ class CharacterTokenizer:
 
     def save(self, folder: Path) -> None:
         write_json(folder / "characters.json", {"itos": self.itos})
-        _remove_others(folder, {"characters.json"})
+        _remove_others(folder, CHARACTER_FILES)
 
 
 def gpt2_tokenizer() -> BytePairTokenizer:
@@ -188,14 +193,25 @@ def gpt2_tokenizer() -> BytePairTokenizer:
     return BytePairTokenizer.from_files(GPT2_VOCABULARY / "merges.txt")
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds the files of a tokenizer, whole or broken."""
+    pairs = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    return pairs or is_character_model(folder)
+
+
+def is_character_model(folder: Path) -> bool:
+    """Whether the tokens of the model in `folder` are characters."""
+    return (folder / "characters.json").is_file()
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that a model folder holds. `UserError` when it holds none or a broken one."""
-    if (folder / "characters.json").is_file():
+    if is_character_model(folder):
         table = read_json(folder / "characters.json")
         if type(table) is not dict or type(table.get("itos")) is not list:
             raise UserError(f'{folder / "characters.json"} holds no list "itos".')
         return CharacterTokenizer(table["itos"])
-    if (folder / "merges.txt").is_file() and (folder / "vocab.json").is_file():
+    if has_tokenizer(folder):
         try:
             return BytePairTokenizer.from_files(folder / "merges.txt", folder / "vocab.json")
         except UserError as error:
@@ -204,33 +220,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         f"{folder} has no tokenizer: vocab.json and merges.txt (byte pairs) or characters.json "
         "(characters) belong beside the weights."
     )
-
-
-def read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}.") from None
-
-
-def write_json(path: Path, value: object) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write instead of `path`, which becomes `path` only if nothing went wrong."""
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
@@ -244,7 +233,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
-            raise UserError(f"{path} has a line that is no merge: {line!r}")
+            raise UserError(f"{path} has a line that is not a merge: {line!r}")
         pairs.append((left, right))
     return pairs
 
@@ -256,16 +245,15 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     return vocabulary
 
 
-def _remove_others(folder: Path, keep: set[str]) -> None:
+def _remove_others(folder: Path, keep: tuple[str, ...]) -> None:
     # Another tokenizer's files in the same folder would be read in place of those just written.
-    byte_pairs = {"vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"}
-    for name in {*byte_pairs, "special_tokens_map.json", "added_tokens.json", "characters.json"}:
+    for name in (*TOKENIZER_FILES, *OTHER_TOKENIZER_FILES):
         if name not in keep:
             (folder / name).unlink(missing_ok=True)
 
 
 def _refuse_dead_merges(merges: list[tuple[str, str]]) -> None:
-    # tiktoken joins neighbours by the token that they spell, byte-pair encoding by the merge that
+    # tiktoken joins neighbors by the token that they spell, byte-pair encoding by the merge that
     # is listed. They differ where an earlier merge always takes a part of a later one away, as
     # "a b" from "a bc". No learner makes such a table. So: undo each merge along its seam, later
     # halves first, and see that no earlier merge would have joined across it.
@@ -283,7 +271,7 @@ def _refuse_dead_merges(merges: list[tuple[str, str]]) -> None:
                 raise UserError(f"merge {line} can never happen: {left!r} and {right!r} join first")
 
 
-def _bearable(text: str) -> Iterator[str]:
+def _split_long_whitespace(text: str) -> Iterator[str]:
     """`text`, with very long runs of white space in parts: tiktoken's matcher dies of a million."""
     start = 0
     if len(text) > _LONGEST_BLANK:

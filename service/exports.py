@@ -9,10 +9,11 @@ import zipfile
 from pathlib import Path
 
 from gpt2.errors import UserError
+from gpt2.files import ASIDE, replacing_folder
 from gpt2.folder import save_model
 from gpt2.model import GPT2
+from gpt2.settings import Setting
 from gpt2.tokenizer import load_tokenizer
-from service.request import as_whole, show
 from train.checkpoint import fill_weights
 from train.config import TrainConfig
 from train.distributed import World
@@ -20,15 +21,14 @@ from train.job import build_model
 from train.lora import merged
 from train.run_folder import RunFolder
 
-_GONE = "There is no checkpoint at this step (any more). Choose another."
+_STEP = Setting("of a checkpoint", name="step", kind="int", low=0)
+_GONE = "There is no checkpoint at this step, or not anymore. Choose another."
 
 
 def parse_step(step: object, run: RunFolder) -> int:
     """The step of one of the run's checkpoints. `UserError` for anything else."""
-    whole = as_whole(step)
-    if type(whole) is not int:
-        raise UserError(f"step must be the step of a checkpoint, not {show(step)}.")
-    if whole not in run.steps():
+    whole = _STEP.parse(step)
+    if whole not in run.checkpoints.steps():
         raise UserError(_GONE)
     return whole
 
@@ -38,24 +38,21 @@ def export_checkpoint(run: RunFolder, step: int) -> Path:
     target = run.path / "exports" / f"step-{step}"
     if target.is_dir():
         return target
-    if not run.verify(step):
+    if not run.checkpoints.verify(step):
         raise UserError(_GONE)
-    aside = target.with_name(f".tmp-{secrets.token_hex(8)}")
     try:
-        save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))
-        aside.replace(target)
+        with replacing_folder(target, aside=f"{ASIDE}{secrets.token_hex(8)}") as aside:
+            save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))
     except (OSError, KeyError) as error:
         if not target.is_dir():  # another caller may have made it meanwhile
             raise UserError(f"The model at step {step} could not be written: {error}.") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return target
 
 
 def _model_at(run: RunFolder, step: int) -> GPT2:
     described = run.description()
     model = build_model(described, TrainConfig(**described["train"]), World())
-    fill_weights(model, run.load(step).model)
+    fill_weights(model, run.checkpoints.load(step).model)
     return merged(model)
 
 

@@ -24,16 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from gpt2.errors import UserError
-from gpt2.tokenizer import read_json, write_json
+from gpt2.files import read_json, write_json
+from train.states import RunState
 
-ORDER, TICKET, STOP, LOCK = "order.json", "ticket.json", "stop.json", "lock"
-HEARTBEAT, LOG, MEMORISATION = "heartbeat.json", "worker.log", "memorisation.json"
+REQUEST, TICKET, STOP, LOCK = "order.json", "ticket.json", "stop.json", "lock"
+STATE = "state.json"  # of `train.run_folder`
+HEARTBEAT, LOG, MEMORIZATION = "heartbeat.json", "worker.log", "memorisation.json"
 KEEPS = ("best", "latest")
 _BEAT_SECONDS = 1.0
 _LOCK_SECONDS = 5.0  # a reader holds the lock for moments only
 
 
-def holder(path: Path) -> int | None:
+def lock_owner(path: Path) -> int | None:
     """The pid of the process that holds the run at `path`, 0 before it is known; None if none."""
     try:
         with open(path / LOCK) as file:
@@ -47,7 +49,7 @@ def holder(path: Path) -> int | None:
 
 
 @contextmanager
-def held(path: Path, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+def run_lock(path: Path, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
     """Hold a lock in the folder `path`. `UserError` when another process has it."""
     with open(path / LOCK, "a+") as file:
         deadline = time.monotonic() + seconds
@@ -70,7 +72,7 @@ class Heartbeat:
 
     def __init__(self, path: Path) -> None:
         self._file = path / HEARTBEAT
-        self._record = {"phase": "preparing", "pid": os.getpid(), "began": time.time()}
+        self._record = {"phase": RunState.PREPARING, "pid": os.getpid(), "began": time.time()}
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -84,7 +86,7 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
 
-    def phase(self, phase: str) -> None:
+    def phase(self, phase: RunState) -> None:
         if phase != self._record["phase"]:
             self.tell(phase=phase)
 

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
 
 import torch
 
+from gpt2.errors import UserError
 from gpt2.model import GPT2, ModelConfig
-from train.compute import autocast
+from train.compute import autocast, recompute_blocks
 from train.config import TrainConfig
 from train.lora import add_lora
 from train.loss import NextTokenLoss
-from train.memory import recompute_blocks
 from train.optimizer import build_optimizers
 
+_ROOT = Path(__file__).parents[1]
+_PROBE_SECONDS = 120.0
 _WHOLE_LAYERS = 4  # up to so many are timed as they are
 _ENOUGH_SECONDS = 0.5  # a longer pass is timed once
 
@@ -92,6 +97,47 @@ def _seconds(work: Callable[[], object]) -> float:
         if times[0] > _ENOUGH_SECONDS:
             return times[0]
     return median(times[1:])
+
+
+_paces: dict[str, Pace] = {}
+_measuring = threading.Lock()
+
+
+def find_pace(shape: ModelConfig, config: TrainConfig, threads: int) -> Pace:
+    """The pace of such a model here, measured once. What does not change it is left out."""
+    names = ("block_size", "lora_rank", "lora_targets", "precision", "optimizer", "dropout")
+    told = {name: getattr(config, name) for name in (*names, "gradient_checkpointing")}
+    wanted = {"shape": asdict(shape), "config": told, "threads": threads}
+    key = json.dumps(wanted, sort_keys=True)
+    with _measuring:  # two at a time would slow each other
+        if key not in _paces:
+            _paces[key] = _measure_in_process(key, threads)
+        return _paces[key]
+
+
+def _measure_in_process(wanted: str, threads: int) -> Pace:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "service.pace", wanted],
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            check=True,
+        )
+        return Pace(**json.loads(process.stdout))
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"A single step of this model takes more than {_PROBE_SECONDS / 60:.0f} minutes here. "
+            "Choose a smaller model or shorter blocks."
+        ) from None
+    except (subprocess.CalledProcessError, ValueError, TypeError):
+        raise UserError(
+            "A step of this model could not be measured: it probably does not fit into this "
+            "machine's memory. Choose a smaller model or shorter blocks."
+        ) from None
 
 
 if __name__ == "__main__":

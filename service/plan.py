@@ -1,61 +1,32 @@
-"""What a run would cost, before it starts: steps, time, memory."""
+"""What a run would cost, before it starts: steps, time, memory, disk."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gpt2.errors import UserError
-from gpt2.folder import empty_model, read_config
-from gpt2.hub.resolve import resolve
-from gpt2.machine import machine_memory
+from gpt2.folder import empty_model
 from gpt2.model import ModelConfig
-from gpt2.tokenizer import load_tokenizer
-from service.pace import Pace
-from service.request import Limits, RunOrder
-from service.text_summary import describe_text
+from service.limits import Limits
+from service.pace import Pace, find_pace
+from service.request import EFFORTS, Effort
 from train.config import TrainConfig
 from train.job import finetune_config
 
-_ROOT = Path(__file__).parents[1]
-_PROBE_SECONDS = 120.0
-_START_SECONDS = 8.0  # a process, its imports, the index, the result and its memorisation
+_START_SECONDS = 8.0  # a process, its imports, the index, the result and its memorization
 _PROCESS_BYTES = 400e6  # PyTorch and the tables, without a model
 _BLOCK = 256
 _EVALUATION_SHARE = 0.2  # of the time of training
 _FORWARD_SPEED = 2.5  # times the speed of forward and backward
-_FEWEST_VALIDATION_WINDOWS = 8
-
-
-@dataclass(frozen=True)
-class Effort:
-    """A preset: as many steps as fit into `seconds`, within `epochs` of the text, not too few."""
-
-    seconds: float  # in all, but for the start
-    epochs: float
-    fewest_steps: int
-    measurements: int  # evaluations and samples after the first
-    sample_tokens: int
-    patience: int
-
-
-EFFORTS = {
-    "taste": Effort(35, 12, 20, 10, 60, 0),
-    "good": Effort(5 * 60, 20, 60, 10, 100, 0),
-    "thorough": Effort(40 * 60, 40, 150, 20, 100, 5),
-}
-_SIZES = (8, 4, 2)  # windows a step: the largest with which the preset still makes
+_MIN_VALIDATION_WINDOWS = 8
+_SIZES = (8, 4, 2)  # windows per step: the largest with which the preset still makes
 _STEPS_WANTED = 80  # so many steps
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """The plan of a run. Time is what this machine would need with nothing else to do."""
+class Plan:
+    """Time is what this machine would need with nothing else to do."""
 
     seconds_per_step: float
     seconds: float  # of the whole run: its start, training, evaluations, samples
@@ -68,31 +39,30 @@ class Estimate:
     validation_tokens: int  # each evaluation measures at most so many
 
 
-def estimate(
-    order: RunOrder,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-    tokens: int | None = None,
-) -> Estimate:
-    """The plan of an order. The first time for a model's shape takes a few seconds (a step is
-    measured in a short process of its own), later times none.
+def plan_run(
+    shape: ModelConfig, preset: str, changes: dict[str, Any], tokens: int, limits: Limits
+) -> Plan:
+    """The plan of a run over a text of so many tokens. The first time for a model's shape takes a
+    few seconds (a step is measured in a short process of its own), later times none.
 
-    `tokens` of the text, where they are known from its card; they are counted otherwise.
-    `UserError` when the run does not fit this machine's memory, or the text cannot be used.
+    `UserError` when the run does not fit this machine's memory.
     """
-    base = resolve(order.model)
-    shape = read_config(base)
-    if tokens is None:
-        source = order.text if order.file is None else order.file
-        tokenizer = load_tokenizer(base)
-        window = shape.n_positions
-        tokens = describe_text(source, tokenizer, window, order.column, limits).tokens
-    return _plan(order, shape, tokens, limits)
+    config = first_config(shape, changes)
+    pace = find_pace(shape, config, limits.threads)
+    return make_plan(shape, config, preset, changes, tokens, pace, limits)
 
 
-def _plan(order: RunOrder, shape: ModelConfig, tokens: int, limits: Limits) -> Estimate:
-    changes, effort = dict(order.changes), EFFORTS[order.preset]
-    config = _begin(shape, changes)
-    pace = measured(shape, config, limits.threads)
+def make_plan(
+    shape: ModelConfig,
+    config: TrainConfig,
+    preset: str,
+    changes: dict[str, Any],
+    tokens: int,
+    pace: Pace,
+    limits: Limits,
+) -> Plan:
+    """As `plan_run`, at a known pace: `config` is the `first_config` of shape and changes."""
+    effort = EFFORTS[preset]
     if "batch_size" not in changes:
         config = _fit_batch(config, pace, effort)
     config = _fit_memory(config, shape, limits)
@@ -107,7 +77,7 @@ def _plan(order: RunOrder, shape: ModelConfig, tokens: int, limits: Limits) -> E
         + _times(config.evaluate_every, steps) * windows * pace.evaluation
         + _times(config.sample_every, steps) * config.sample_tokens * token_seconds
     )
-    return Estimate(
+    return Plan(
         seconds_per_step=step_seconds,
         seconds=_START_SECONDS + working,
         overhead=working / (steps * step_seconds),
@@ -120,7 +90,7 @@ def _plan(order: RunOrder, shape: ModelConfig, tokens: int, limits: Limits) -> E
     )
 
 
-def _begin(shape: ModelConfig, changes: dict) -> TrainConfig:
+def first_config(shape: ModelConfig, changes: dict[str, Any]) -> TrainConfig:
     """The visitor's settings over those that suit the model."""
     block = min(changes.get("block_size", _BLOCK), shape.n_positions)
     changes = changes | {"block_size": block}
@@ -142,7 +112,7 @@ def _fit_batch(config: TrainConfig, pace: Pace, effort: Effort) -> TrainConfig:
 
 def _fit_memory(config: TrainConfig, shape: ModelConfig, limits: Limits) -> TrainConfig:
     """Fewer windows at a time, where that is enough. `UserError` where one is too many."""
-    most = machine_memory() * limits.memory_share
+    most = limits.run_memory_bytes
     while memory(shape, config) > most:
         if config.micro_batch_size == 1:
             raise UserError(
@@ -162,7 +132,7 @@ def _steps(
     samples = (effort.measurements + 1) * effort.sample_tokens * token_seconds
     in_time = max(0.0, effort.seconds - samples) * (1 - _EVALUATION_SHARE) / step
     epoch = tokens * (1 - config.validation_share) / (config.batch_size * config.block_size)
-    return max(effort.fewest_steps, int(min(in_time, effort.epochs * epoch)))
+    return max(effort.min_steps, int(min(in_time, effort.epochs * epoch)))
 
 
 def _schedule(config: TrainConfig, changes: dict, effort: Effort, steps: int) -> TrainConfig:
@@ -183,7 +153,7 @@ def _validation_tokens(config: TrainConfig) -> int:
     """So many that all evaluations together take about a fifth of the time of training."""
     trained = config.steps * config.batch_size * config.block_size
     share = _EVALUATION_SHARE * _FORWARD_SPEED / _times(config.evaluate_every, config.steps)
-    return max(_FEWEST_VALIDATION_WINDOWS * config.block_size, int(trained * share)) + 1
+    return max(_MIN_VALIDATION_WINDOWS * config.block_size, int(trained * share)) + 1
 
 
 def _times(every: int, steps: int) -> int:
@@ -229,44 +199,3 @@ def _note(seconds: float, limits: Limits) -> str | None:
         f"{limits.run_seconds / 3600:.1f} here. It will stop then and keep what it has; you can "
         "resume it."
     )
-
-
-_paces: dict[str, Pace] = {}
-_measuring = threading.Lock()
-
-
-def measured(shape: ModelConfig, config: TrainConfig, threads: int) -> Pace:
-    """The pace of such a model here, measured once. What does not change it is left out."""
-    names = ("block_size", "lora_rank", "lora_targets", "precision", "optimizer", "dropout")
-    told = {name: getattr(config, name) for name in (*names, "gradient_checkpointing")}
-    wanted = {"shape": asdict(shape), "config": told, "threads": threads}
-    key = json.dumps(wanted, sort_keys=True)
-    with _measuring:  # two at a time would slow each other
-        if key not in _paces:
-            _paces[key] = _probe(key, threads)
-        return _paces[key]
-
-
-def _probe(wanted: str, threads: int) -> Pace:
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    try:
-        process = subprocess.run(
-            [sys.executable, "-m", "service.pace", wanted],
-            cwd=_ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PROBE_SECONDS,
-            check=True,
-        )
-        return Pace(**json.loads(process.stdout))
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"A single step of this model takes more than {_PROBE_SECONDS / 60:.0f} minutes here. "
-            "Choose a smaller model or shorter blocks."
-        ) from None
-    except (subprocess.CalledProcessError, ValueError, TypeError):
-        raise UserError(
-            "A step of this model could not be measured: it probably does not fit into this "
-            "machine's memory. Choose a smaller model or shorter blocks."
-        ) from None

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from gpt2.errors import UserError
 from service import ipc
-from service.request import Limits
+from service.limits import Limits
 from train.run_folder import RunFolder
+from train.states import RunState
 
 _ROOT = Path(__file__).parents[1]
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "KEY")  # what a worker has no use for
@@ -35,7 +36,7 @@ class Entry:
     def is_running(self) -> bool:
         if self.process is not None and self.process.poll() is None:
             return True
-        return ipc.holder(self.path) is not None
+        return ipc.lock_owner(self.path) is not None
 
 
 class Queue:
@@ -54,7 +55,7 @@ class Queue:
         last server."""
         entry.ticket = ipc.read(entry.path, ipc.TICKET).get("number")
         self.entries[entry.id] = entry
-        if ipc.holder(entry.path) is not None:
+        if ipc.lock_owner(entry.path) is not None:
             self._running.add(entry.id)
 
     def enqueue(self, entry: Entry) -> None:
@@ -138,7 +139,7 @@ class Queue:
             entry.process.wait()
             entry.process = None
         deadline = time.monotonic() + 10
-        while (pid := ipc.holder(entry.path)) is not None and time.monotonic() < deadline:
+        while (pid := ipc.lock_owner(entry.path)) is not None and time.monotonic() < deadline:
             if pid == os.getpid():  # a slice
                 raise UserError("This run is training now. Stop it first.")
             with suppress(ProcessLookupError):
@@ -182,16 +183,15 @@ class Queue:
             ipc.remove(entry.path, ipc.TICKET)
             run = RunFolder(entry.path)
             run.set_state(
-                "failed",
-                run.state()["step"],
-                "The training process could not start; the end of its log says why. "
+                RunState.FAILED,
+                cause="The training process could not start; the end of its log says why. "
                 "Resume to try again.",
             )
 
 
 def _seconds_left(entry: Entry) -> float:
     """By the plan of a run and the step that it has reached."""
-    planned = ipc.read(entry.path, ipc.ORDER).get("seconds", 0.0)
+    planned = ipc.read(entry.path, ipc.REQUEST).get("seconds", 0.0)
     steps = ipc.read(entry.path, "config.json").get("train", {}).get("steps", 0)
-    done = ipc.read(entry.path, "state.json").get("step", 0)
+    done = ipc.read(entry.path, ipc.STATE).get("step", 0)
     return planned * max(0.05, 1 - done / max(1, steps))

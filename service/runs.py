@@ -13,35 +13,36 @@ from pathlib import Path
 from typing import NoReturn
 
 from gpt2.errors import UserError
+from gpt2.files import folder_bytes
+from gpt2.settings import Setting
 from service import ipc
 from service.exports import export_checkpoint, parse_step, zip_folder
 from service.ids import digest, find_id, is_id, new_id
+from service.limits import Limits
 from service.queue import Entry, Queue
-from service.request import Limits, RunOrder, as_whole, show
-from service.status import ENDED, RunStatus, StatusReader
-from service.storage import ASIDE, DOWNLOADS, Housekeeping, claim, size_of
-from service.submit import take_in
+from service.request import RunRequest
+from service.status import RunStatus, StatusReader
+from service.storage import DOWNLOADS, PENDING, Housekeeping, claim
+from service.submit import create_run
 from service.worker import train_slice
 from train.memorization import TrainingTexts
 from train.run_folder import Progress, RunFolder
+from train.states import RunState
 
 _TICK_SECONDS = 0.3
 _SWEEP_SECONDS = 60.0
 _SEEN_SECONDS = 60.0  # how exactly the last look is noted
-_MOST_STEPS = 200_000
-_MOST_SAMPLE = 20_000  # characters
-
-
-def new_owner() -> str:
-    """A random id of 128 bits, for a visitor's browser to keep."""
-    return new_id()
+_MAX_STEPS = 200_000
+_MAX_SAMPLE = 20_000  # characters
+_STEPS = Setting("to train on", name="steps", kind="int", low=1, high=_MAX_STEPS)
+_KEEP = Setting("the state to keep", name="keep", kind="str", choices=ipc.KEEPS)
 
 
 class Runs:
     """All runs of one server, each a folder under `folder` named by its id, 128 random bits in hex.
 
     The id is the capability: who has it may look, stop, resume, download and discard. Everything
-    is on disk; a new `Runs` over the same folder goes on with it. Safe to use from any thread.
+    is on disk; a new `Runs` over the same folder takes it over. Safe to use from any thread.
     Every method raises `UserError` for what is not a known id or cannot be done now.
     """
 
@@ -53,34 +54,34 @@ class Runs:
         self._queue = Queue(limits)
         self._house = Housekeeping(self.folder, limits, self._queue)
         self._guard = self._queue.guard
-        self._coming: list[str] = []  # owners of the runs that are being tokenised
+        self._coming: list[str] = []  # owners of the runs that are being tokenized
         self._readers: dict[str, StatusReader] = {}
         self._texts = TrainingTexts()
         for path in self.folder.iterdir():
-            order = ipc.read(path, ipc.ORDER) if is_id(path.name) else {}
-            if order:
-                self._queue.add(Entry(path.name, path, order["owner"]))
+            request = ipc.read(path, ipc.REQUEST) if is_id(path.name) else {}
+            if request:
+                self._queue.add(Entry(path.name, path, request["owner"]))
         self._closed = threading.Event()
         self._swept = 0.0
         self._thread = threading.Thread(target=self._watch, name="runs", daemon=True)
         self._thread.start()
 
-    def create(self, order: RunOrder, owner: object) -> str:
-        """Tokenise the order's text, delete the upload, queue the run; returns its id. Takes as
-        long as tokenising: seconds for 20 MB."""
+    def create(self, request: RunRequest, owner: object) -> str:
+        """Tokenize the request's text, delete the upload, queue the run; returns its id. Takes as
+        long as tokenizing: seconds for 20 MB."""
         kept = digest(owner)
         if kept is None:
             raise UserError("Your browser's id is not valid. Reload the page to get a new one.")
-        if not isinstance(order, RunOrder):
-            raise UserError("A run needs an order.")
+        if not isinstance(request, RunRequest):
+            raise UserError("A run needs a request.")
         with self._guard:
             self._refuse_more(kept)
             self._coming.append(kept)
         run_id = new_id()
         try:
-            aside = self.folder / f"{ASIDE}{run_id}"
+            aside = self.folder / f"{PENDING}{run_id}"
             final = self.folder / run_id
-            take_in(order, aside, final, kept, self.limits, self._house.refuse)
+            create_run(request, aside, final, kept, self.limits, self._house.require_room)
             with self._guard:
                 aside.rename(final)
                 entry = Entry(run_id, final, kept)
@@ -99,7 +100,7 @@ class Runs:
         self._touch(entry)
         with self._guard:
             state = self._state(entry)
-            place, wait = self._queue.place(entry) if state == "queued" else (None, None)
+            place, wait = self._queue.place(entry) if state is RunState.QUEUED else (None, None)
             reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
         try:
             status = reader.read(entry.id, state)
@@ -117,44 +118,41 @@ class Runs:
         """Ask a run to end; its model is then its "best" or "latest" state. Returns at once: the
         state becomes "stopped" when the worker has saved. A queued run leaves the queue; an
         interrupted one takes a turn to make its model."""
-        if type(keep) is not str or keep not in ipc.KEEPS:
-            raise UserError(f"keep must be one of {', '.join(ipc.KEEPS)}, not {show(keep)}.")
+        _KEEP.parse(keep)
         entry = self._find(run_id)
         with self._guard:
             run, state = RunFolder(entry.path), self._state(entry)
-            if state in ENDED and state != "interrupted":
+            if state.is_ended and state is not RunState.INTERRUPTED:
                 raise UserError("This run has ended already.")
-            if state == "queued":
+            if state is RunState.QUEUED:
                 self._queue.withdraw(entry)
                 message = "You took it out of the queue. Resume puts it back."
-                run.set_state("stopped", run.state()["step"], message)
+                run.set_state(RunState.STOPPED, cause=message)
                 return
             ipc.write(entry.path, ipc.STOP, keep=keep)
-            if state == "interrupted":
+            if state is RunState.INTERRUPTED:
                 self._queue.settle(entry)
                 self._queue.enqueue(entry)
 
     def resume(self, run_id: object) -> None:
-        """Queue a stopped, failed or interrupted run again; it goes on exactly where it was."""
+        """Queue a stopped, failed or interrupted run again; it continues exactly where it was."""
         entry = self._find(run_id)
         with self._guard:
             state = self._require_ended(entry)
-            if state == "done":
+            if state is RunState.DONE:
                 raise UserError("This run is done. Continue it for more steps instead.")
             self._go_on(entry)
 
     def extend(self, run_id: object, steps: object) -> None:
         """Queue an ended run for `steps` more steps."""
-        whole = as_whole(steps)
-        if type(whole) is not int or not 1 <= whole <= _MOST_STEPS:
-            raise UserError(f"steps must be from 1 to {_MOST_STEPS:,}, not {show(steps)}.")
+        more = _STEPS.parse(steps)
         entry = self._find(run_id)
         with self._guard:
             self._require_ended(entry)
             run = RunFolder(entry.path)
-            total = max([0, *run.steps()]) + whole
-            if total > _MOST_STEPS:
-                raise UserError(f"A run may have {_MOST_STEPS:,} steps in all.")
+            total = max([0, *run.checkpoints.steps()]) + more
+            if total > _MAX_STEPS:
+                raise UserError(f"A run may have {_MAX_STEPS:,} steps in all.")
             self._refuse_more(entry.owner)
             described = run.description()
             # Who asks for more steps wants them, also where patience had ended the run.
@@ -167,8 +165,9 @@ class Runs:
         request is all the time there is (`Limits.running` is 0 there)."""
         entry = self._find(run_id)
         with self._guard:
-            if self._state(entry) not in ("queued", "interrupted"):
-                raise UserError(f"This run is {self._state(entry)} already.")
+            state = self._state(entry)
+            if state not in (RunState.QUEUED, RunState.INTERRUPTED):
+                raise UserError(f"This run is {state} already.")
             self._queue.withdraw(entry)
         yield from train_slice(entry.path, seconds)
 
@@ -190,13 +189,13 @@ class Runs:
         if step is None:
             with self._guard:
                 state = self._state(entry)
-            if state not in ENDED or not (run.model / "model.safetensors").exists():
+            if state.is_active or not run.has_result:
                 raise UserError(
                     "This run has no result yet. Choose one of its checkpoints, or stop it first."
                 )
             return run.model
         step = parse_step(step, run)
-        self._house.refuse(size_of(run.path / "checkpoints" / f"step-{step}"))
+        self._house.require_room(folder_bytes(run.path / "checkpoints" / f"step-{step}"))
         return export_checkpoint(run, step)
 
     def base_folder(self, run_id: object) -> Path:
@@ -210,22 +209,22 @@ class Runs:
         """A zip of that folder in a random directory of its own; swept after an hour."""
         entry = self._find(run_id)
         folder = self.model_folder(entry.id, step)
-        self._house.refuse(size_of(folder))
-        model = ipc.read(entry.path, ipc.ORDER).get("model", "")
+        self._house.require_room(folder_bytes(folder))
+        model = ipc.read(entry.path, ipc.REQUEST).get("model", "")
         name = f"{model or 'gpt2'}-tuned{'' if step is None else f'-step-{step}'}"
         return zip_folder(folder, self.folder / DOWNLOADS, name)
 
-    def memorised_spans(self, run_id: object, sample: object) -> list[tuple[str, bool]]:
+    def memorized_spans(self, run_id: object, sample: object) -> list[tuple[str, bool]]:
         """A text in pieces: (text, whether it stands word for word in the run's training text)."""
         entry = self._find(run_id)
-        if type(sample) is not str or len(sample) > _MOST_SAMPLE:
-            raise UserError(f"A sample is a text of at most {_MOST_SAMPLE:,} characters.")
+        if type(sample) is not str or len(sample) > _MAX_SAMPLE:
+            raise UserError(f"A sample is a text of at most {_MAX_SAMPLE:,} characters.")
         text = self._texts.get(entry.path / "tokens")
         # Its index is made when it first trains.
         return [(sample, False)] if text is None else text.spans(sample)
 
     def close(self) -> None:
-        """Stop watching. Workers go on; a later `Runs` finds them."""
+        """Stop watching. Workers keep going; a later `Runs` finds them."""
         self._closed.set()
         self._thread.join()
         self._claim.close()
@@ -241,23 +240,25 @@ class Runs:
         with self._guard:
             entries = list(self._queue.entries.values())
         own = [e for e in entries if kept and hmac.compare_digest(e.owner, kept)]
-        return sorted(own, key=lambda e: -ipc.read(e.path, ipc.ORDER).get("created", 0))
+        return sorted(own, key=lambda e: -ipc.read(e.path, ipc.REQUEST).get("created", 0))
 
-    def _state(self, entry: Entry) -> str:
-        if ipc.holder(entry.path) is not None:
-            return ipc.read(entry.path, ipc.HEARTBEAT).get("phase", "preparing")
+    def _state(self, entry: Entry) -> RunState:
+        if ipc.lock_owner(entry.path) is not None:
+            phase = ipc.read(entry.path, ipc.HEARTBEAT).get("phase")
+            return RunState.parse(phase, otherwise=RunState.PREPARING)
         if (entry.path / ipc.TICKET).exists():
             # Its process was started but does not hold the run yet: what it wrote is of before.
-            return "preparing" if self._queue.is_running(entry) else "queued"
-        recorded = ipc.read(entry.path, "state.json").get("state")
-        if recorded in ("done", "stopped", "failed"):
+            return RunState.PREPARING if self._queue.is_running(entry) else RunState.QUEUED
+        recorded = ipc.read(entry.path, ipc.STATE).get("state")
+        recorded = RunState.parse(recorded, otherwise=RunState.INTERRUPTED)
+        if recorded.is_ended:
             return recorded
         # Alive, although it held nothing a moment ago: it has just begun.
-        return "preparing" if entry.is_running else "interrupted"
+        return RunState.PREPARING if entry.is_running else RunState.INTERRUPTED
 
-    def _require_ended(self, entry: Entry) -> str:
+    def _require_ended(self, entry: Entry) -> RunState:
         state = self._state(entry)
-        if state not in ENDED:
+        if state.is_active:
             raise UserError(f"This run is {state} already.")
         self._queue.settle(entry)
         return state
@@ -299,4 +300,4 @@ class Runs:
 
 
 def _unknown() -> NoReturn:
-    raise UserError("There is no such run (any more). Check its link; runs expire in time.")
+    raise UserError("There is no such run, or not anymore. Check its link; runs expire over time.")

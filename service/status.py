@@ -13,28 +13,13 @@ from statistics import median
 from typing import Any
 
 from service import ipc
-from train.memorization import Memorisation
+from train.memorization import Memorization
 from train.run_folder import Progress, RunFolder
+from train.states import RunState
 
-MOST_POINTS = 400
+_BROKEN = (RunState.FAILED, RunState.INTERRUPTED)  # ended against somebody's will
+MAX_PROGRESS_POINTS = 400
 _PACE_STEPS = 30
-
-# Derived from the worker's lock, heartbeat and files, never from what somebody pressed.
-STATES = (
-    "queued",  # waits for its turn
-    "preparing",  # its process starts, loads the model
-    "training",
-    "evaluating",
-    "sampling",
-    "saving",
-    "done",
-    "stopped",  # by its owner, or by the server's time limit; its model is kept
-    "failed",  # see `message`
-    "interrupted",  # its process died; it can be resumed
-)
-ACTIVE = STATES[:6]
-RUNNING = STATES[1:6]
-ENDED = STATES[6:]
 
 
 @dataclass(frozen=True)
@@ -57,10 +42,10 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run at a moment. Losses are nats a token. Plain values: it may be sent as JSON."""
+    """A run at a moment. Losses are nats per token. Plain values: it may be sent as JSON."""
 
     id: str
-    state: str  # one of STATES
+    state: RunState
     model: str  # the base model's name, as ordered
     preset: str
     step: int
@@ -81,16 +66,12 @@ class RunStatus:
     notes: tuple[str, ...] = ()  # what its owner should know about how it was set up
     config: dict[str, Any] | None = None  # the run's own frozen `TrainConfig`
     encoding: str | None = None  # of the text
-    memorisation: Memorisation | None = None  # of the result
+    memorization: Memorization | None = None  # of the result
     result_ready: bool = False  # whether `model_folder(run)` gives a model
     created: float = 0.0  # seconds since 1970
     heartbeat_age: float | None = None  # seconds, while its process lives
     expires: float = 0.0  # seconds since 1970, if nobody looks again
     log_tail: str | None = None  # of a failed or interrupted run, for its owner
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in ACTIVE
 
 
 class StatusReader:
@@ -103,21 +84,21 @@ class StatusReader:
         self._samples = _Log(path / "samples.jsonl", Sample)
         self._guard = threading.Lock()
 
-    def read(self, run_id: str, state: str) -> RunStatus:
+    def read(self, run_id: str, state: RunState) -> RunStatus:
         """The status, in the given state; what the queue knows is left out."""
         with self._guard:
             progress, samples = list(self._progress.lines()), tuple(self._samples.lines())
-        order, described = ipc.read(self._path, ipc.ORDER), self._run.description()
-        record = ipc.read(self._path, "state.json")
+        order, described = ipc.read(self._path, ipc.REQUEST), self._run.description()
+        record = ipc.read(self._path, ipc.STATE)
         report = ipc.read(self._path / "tokens", "report.json")
         measured = [p for p in progress if p.validation_loss is not None]
         best = min(measured, key=lambda p: p.validation_loss) if measured else None
         steps = described["train"]["steps"]
         step = progress[-1].step if progress else record.get("step", 0)
-        pace = self._pace(progress, described["train"]) if state in RUNNING else None
+        pace = self._pace(progress, described["train"]) if state.is_running else None
         left = (steps - step) * pace * order.get("overhead", 1.0) if pace else None
         heartbeat = ipc.read(self._path, ipc.HEARTBEAT)
-        remembered = ipc.read(self._path, ipc.MEMORISATION)
+        remembered = ipc.read(self._path, ipc.MEMORIZATION)
         return RunStatus(
             id=run_id,
             state=state,
@@ -127,7 +108,7 @@ class StatusReader:
             steps=steps,
             seconds_per_step=pace,
             seconds_left=left,
-            progress=thin(progress),
+            progress=thin_progress(progress),
             samples=samples,
             checkpoints=self._checkpoints(measured, best),
             base_loss=measured[0].validation_loss if measured and not measured[0].step else None,
@@ -141,13 +122,13 @@ class StatusReader:
             notes=tuple(described["notes"]) + tuple(order.get("notes", ())),
             config=described["train"],
             encoding=order.get("encoding"),
-            memorisation=Memorisation(**remembered) if remembered else None,
-            result_ready=state in ENDED and (self._run.model / "model.safetensors").exists(),
+            memorization=Memorization(**remembered) if remembered else None,
+            result_ready=state.is_ended and self._run.has_result,
             created=order.get("created", 0.0),
             heartbeat_age=time.time() - heartbeat["time"]
-            if state in RUNNING and heartbeat
+            if state.is_running and heartbeat
             else None,
-            log_tail=ipc.log_tail(self._path) if state in ("failed", "interrupted") else None,
+            log_tail=ipc.log_tail(self._path) if state in _BROKEN else None,
         )
 
     def _pace(self, progress: list[Progress], config: dict[str, Any]) -> float | None:
@@ -165,7 +146,7 @@ class StatusReader:
     ) -> tuple[CheckpointInfo, ...]:
         losses = {p.step: p.validation_loss for p in measured}
         found = []
-        for step in self._run.steps():
+        for step in self._run.checkpoints.steps():
             try:
                 folder = self._path / "checkpoints" / f"step-{step}"
                 size = sum(path.stat().st_size for path in folder.iterdir())
@@ -203,18 +184,18 @@ class _Log:
         return self._found
 
 
-def thin(progress: list[Progress]) -> tuple[Progress, ...]:
-    """At most MOST_POINTS of them over the whole run: the first, the last, the best, what was said,
-    and as many validations as steps."""
-    if len(progress) <= MOST_POINTS:
+def thin_progress(progress: list[Progress]) -> tuple[Progress, ...]:
+    """At most MAX_PROGRESS_POINTS of them over the whole run: the first, the last, the best, what
+    was said, and as many validations as steps."""
+    if len(progress) <= MAX_PROGRESS_POINTS:
         return tuple(progress)
     measured = [i for i, p in enumerate(progress) if p.validation_loss is not None]
     told = [i for i, p in enumerate(progress) if p.message][-20:]
     kept = {0, len(progress) - 1, *told}
     if measured:
         kept.add(min(measured, key=lambda i: progress[i].validation_loss))
-    kept |= set(_evenly(measured, MOST_POINTS // 2 - 30))
-    kept |= set(_evenly(list(range(len(progress))), MOST_POINTS - len(kept)))
+    kept |= set(_evenly(measured, MAX_PROGRESS_POINTS // 2 - 30))
+    kept |= set(_evenly(list(range(len(progress))), MAX_PROGRESS_POINTS - len(kept)))
     return tuple(progress[i] for i in sorted(kept))
 
 
@@ -224,13 +205,13 @@ def _evenly(items: list[int], most: int) -> list[int]:
     return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
 
 
-def _message(state: str, record: dict[str, Any]) -> str | None:
-    if state != "interrupted":
-        return record.get("cause") if state in ENDED else None
+def _message(state: RunState, record: dict[str, Any]) -> str | None:
+    if state is not RunState.INTERRUPTED:
+        return record.get("cause") if state.is_ended else None
     if record.get("cause"):  # between two slices
         return record["cause"]
     return (
-        f"Its process ended without a word around step {record.get('step', 0)}: the server "
+        f"Its process died unexpectedly around step {record.get('step', 0)}: the server "
         "restarted, or ran out of memory. Everything up to the last checkpoint is kept. Resume "
-        "goes on from there."
+        "continues from there."
     )

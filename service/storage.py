@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import IO
 
 from gpt2.errors import UserError
+from gpt2.files import folder_bytes
 from service import ipc
+from service.limits import Limits
 from service.queue import Entry, Queue
-from service.request import Limits
 
 DOWNLOADS = ".downloads"
-ASIDE = ".new-"  # what is made, or deleted, in this moment; swept at the next start at the latest
+PENDING = ".new-"  # what is made, or deleted, in this moment; swept at the next start at the latest
 
 
 class Housekeeping:
@@ -25,15 +25,15 @@ class Housekeeping:
 
     def __init__(self, folder: Path, limits: Limits, queue: Queue) -> None:
         self._folder, self._limits, self._queue = folder, limits, queue
-        for leftover in folder.glob(f"{ASIDE}*"):
+        for leftover in folder.glob(f"{PENDING}*"):
             _remove(leftover)
 
-    def refuse(self, needed: int) -> None:
+    def require_room(self, needed: int) -> None:
         """`UserError` when `needed` more bytes would leave too little room."""
         limits = self._limits
         with self._queue.guard:
             entries = list(self._queue.entries.values())
-        used = sum(map(self._claimed, entries)) + size_of(self._folder / DOWNLOADS)
+        used = sum(map(self._claimed, entries)) + folder_bytes(self._folder / DOWNLOADS)
         free = shutil.disk_usage(self._folder).free
         if used + needed > limits.disk_bytes or free - needed < limits.free_disk_bytes:
             raise UserError(
@@ -43,10 +43,10 @@ class Housekeeping:
 
     def _claimed(self, entry: Entry) -> int:
         """What a run has on disk, or will have at its largest while it has not ended."""
-        used = size_of(entry.path)
+        used = folder_bytes(entry.path)
         if entry.ticket is None and not self._queue.is_running(entry):
             return used
-        return max(used, ipc.read(entry.path, ipc.ORDER).get("disk_bytes", 0))
+        return max(used, ipc.read(entry.path, ipc.REQUEST).get("disk_bytes", 0))
 
     def sweep(self, delete: Callable[[Entry], None]) -> None:
         """Delete expired runs, old zips and old exports."""
@@ -65,7 +65,7 @@ class Housekeeping:
 
     def delete(self, path: Path) -> None:
         """First under a name that is no run's: half a run is none."""
-        gone = path.with_name(f"{ASIDE}{path.name}")
+        gone = path.with_name(f"{PENDING}{path.name}")
         with suppress(OSError):
             path.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
@@ -81,16 +81,6 @@ def claim(folder: Path) -> IO[str]:
         file.close()
         raise UserError(f"Another server uses {folder}. End it or choose another folder.") from None
     return file
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total
 
 
 def _remove(path: Path) -> None:

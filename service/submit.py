@@ -1,4 +1,4 @@
-"""From a visitor's order to a run folder that waits for its turn."""
+"""From a visitor's request to a run folder that waits for its turn."""
 
 from __future__ import annotations
 
@@ -6,86 +6,104 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
-from gpt2.folder import read_config
-from gpt2.hub.resolve import resolve
-from gpt2.tokenizer import load_tokenizer
+from gpt2.errors import UserError
 from service import ipc
-from service.plan import estimate
-from service.request import Limits, RunOrder
-from service.text_summary import describe_text
-from train.job import Request, write_run
+from service.limits import Limits
+from service.plan import Plan, plan_run
+from service.request import RunRequest
+from service.text_summary import TextSummary, open_text, prepare_text
+from train.data import Corpus, hold_out_tail, open_corpus
+from train.job import Start, begin_run, start_from_model
 from train.run_folder import RunFolder
 
+_BYTES_PER_BYTE = 4  # tokens of at most 4 bytes, of a text whose every byte is one
 
-def take_in(
-    order: RunOrder,
+
+def create_run(
+    request: RunRequest,
     aside: Path,
     final: Path,
     owner: str,
     limits: Limits,
-    refuse_disk: Callable[[int], None],
+    require_room: Callable[[int], None],
 ) -> None:
-    """Write the run folder of `order` at `aside`, to be renamed to `final`: tokens, config, order.
-    The text itself is gone afterwards, the upload too. On an error nothing is left but the upload.
+    """Write the run folder of `request` at `aside`, to be renamed to `final`: tokens, config, what
+    was asked for. The base is opened once and the text is read once. The text itself is gone
+    afterwards, the upload too. On an error nothing is left but the upload.
 
-    `refuse_disk` is asked whether there is room for so many bytes before any is written.
+    `require_room` is asked whether there is room for so many bytes before any is written.
     """
-    base = resolve(order.model)
-    source = order.text if order.file is None else order.file
-    window = read_config(base).n_positions
-    card = describe_text(source, load_tokenizer(base), window, order.column, limits)
-    plan = estimate(order, limits, card.tokens)
-    refuse_disk(plan.disk_bytes)
+    start, changes = start_from_model(request.model, {}), dict(request.changes)
     try:
-        _write_tokens(order, aside, base, tuple(asdict(plan.config).items()))
-        _keep_base(aside, final, base)
-        ipc.write(
-            aside,
-            ipc.ORDER,
-            owner=owner,
-            created=time.time(),
-            model=order.name or order.model,
-            preset=order.preset,
-            encoding=card.encoding,
-            notes=[note for note in (card.warning, plan.note) if note],
-            seconds=plan.seconds,
-            overhead=plan.overhead,
-            disk_bytes=plan.disk_bytes,
-            validation_tokens=plan.validation_tokens,
-            run_seconds=limits.run_seconds,
-        )
+        run = RunFolder.create(aside)
+        if request.tokens:
+            summary = _take_tokens(request, run)
+        else:
+            text = open_text(request.source, request.column, limits)
+            require_room(_BYTES_PER_BYTE * text.bytes)
+            summary = prepare_text(text, start.tokenizer, start.shape.n_positions, run.tokens)
+        plan = plan_run(start.shape, request.preset, changes, summary.tokens, limits)
+        require_room(plan.disk_bytes)
+        begin_run(run, replace(start, config=plan.config), lambda: _split(run, start, plan))
+        _keep_base(run, final, start.base)
+        _describe(run, request, summary, plan, owner, limits)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    if order.file is not None:
-        order.file.unlink(missing_ok=True)
+    if request.file is not None:
+        request.file.unlink(missing_ok=True)
 
 
-def _write_tokens(order: RunOrder, aside: Path, base: Path, changes: tuple) -> None:
-    pasted = aside.with_name(f"{aside.name}.txt")
+def _take_tokens(request: RunRequest, run: RunFolder) -> TextSummary:
     try:
-        if order.file is None:
-            # With errors="replace" half a surrogate pair, which pages do send, ends nothing.
-            pasted.write_text(order.text, encoding="utf-8", errors="replace")
-        files = (order.file or pasted,)
-        write_run(Request(files, aside, str(base), None, order.column, changes))
-    finally:
-        pasted.unlink(missing_ok=True)
+        shutil.move(request.tokens, run.tokens)
+    except OSError:
+        raise UserError("The file is not there anymore. Upload it again.") from None
+    return request.prepared.summary
 
 
-def _keep_base(aside: Path, final: Path, base: Path) -> None:
+def _split(run: RunFolder, start: Start, plan: Plan) -> Corpus:
+    hold_out_tail(run.tokens, start.tokenizer, plan.config.validation_share)
+    return open_corpus(run.tokens, start.tokenizer)
+
+
+def _describe(
+    run: RunFolder,
+    request: RunRequest,
+    summary: TextSummary,
+    plan: Plan,
+    owner: str,
+    limits: Limits,
+) -> None:
+    ipc.write(
+        run.path,
+        ipc.REQUEST,
+        owner=owner,
+        created=time.time(),
+        model=request.name or request.model,
+        preset=request.preset,
+        encoding=summary.encoding,
+        notes=[note for note in (summary.warning, plan.note) if note],
+        seconds=plan.seconds,
+        overhead=plan.overhead,
+        disk_bytes=plan.disk_bytes,
+        validation_tokens=plan.validation_tokens,
+        run_seconds=limits.run_seconds,
+    )
+
+
+def _keep_base(run: RunFolder, final: Path, base: Path) -> None:
     """A base model that is another run's may be discarded before this run ends: keep it."""
     if final.parent not in base.absolute().parents:
         return
-    (aside / "base").mkdir()
+    (run.path / "base").mkdir()
     for path in base.iterdir():
         if path.is_file():
             try:
-                os.link(path, aside / "base" / path.name)  # costs no room
+                os.link(path, run.path / "base" / path.name)  # costs no room
             except OSError:
-                shutil.copy2(path, aside / "base" / path.name)
-    run = RunFolder(aside)
+                shutil.copy2(path, run.path / "base" / path.name)
     run.describe(run.description() | {"base": str(final / "base")})

@@ -1,96 +1,124 @@
-"""What a text is, at a glance, before anything is trained on it."""
+"""A visitor's text: what is accepted, read once into tokens, and what it is at a glance."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2.errors import UserError
-from gpt2.text import find_encoding, read_pieces
+from gpt2.text import PastedText, Text, TextFile
 from gpt2.tokenizer import Tokenizer
-from service.request import SUFFIXES, Limits
+from service.limits import Limits
+from train.config import TrainConfig
+from train.data import build_corpus
 
-FEWEST_TOKENS = 200
-MEMORISES_BELOW = 20_000  # tokens
-_EXACT_CHARACTERS = 2_000_000  # of longer texts the tokens are counted by their beginning
+SUFFIXES = (".txt", ".md", ".csv", ".jsonl")
+MIN_TEXT_TOKENS = 200
+MEMORIZES_BELOW = 20_000  # tokens
 _SHOWN_BLOCKS = 3
 
 
 @dataclass(frozen=True)
-class TextCard:
+class TextSummary:
     encoding: str  # "pasted" for a text that came as text
     characters: int
-    tokens: int  # an estimate unless `exact`
+    tokens: int
     blocks: int  # of block_size tokens
     first_blocks: tuple[str, ...]  # as the tokenizer reads them
     warning: str | None = None
-    exact: bool = True
 
 
-def describe_text(
-    source: Path | str,
-    tokenizer: Tokenizer,
-    block_size: int,
-    column: str | None = None,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-) -> TextCard:
-    """The card of a file (a `Path`) or of a pasted text (a `str`).
+@dataclass(frozen=True)
+class PreparedText:
+    """A text that has been read: what it is, and its tokens where they were kept."""
 
-    `UserError` for what cannot be trained on: no text, too long, fewer than 200 tokens. At most a
-    second or two, whatever is sent.
+    summary: TextSummary
+    model: str  # whose tokenizer it was
+    column: str | None = None
+    folder: Path | None = None  # of the tokens
+
+
+def open_text(source: Path | str | None, column: str | None, limits: Limits) -> Text:
+    """A file (a `Path`) or a pasted text (a `str`), refused unless it can be trained on."""
+    if isinstance(source, Path):
+        check_file(source, limits)
+        with _hiding(source):
+            return TextFile(source, column)
+    check_pasted(source, limits)
+    return PastedText(source)
+
+
+def prepare_text(text: Text, tokenizer: Tokenizer, block_size: int, folder: Path) -> TextSummary:
+    """Tokenize a text into `folder`, reading it once, and say what it is.
+
+    `UserError` for what cannot be trained on; nothing is left in `folder` then.
     """
-    if not isinstance(source, Path):
-        check_pasted(source, limits)
-        return _describe([(source, True)], "pasted", tokenizer, block_size)
-    check_file(source, limits)
+    watched = _Watched(text)
     try:
-        encoding = find_encoding(source)
-        return _describe(read_pieces(source, column), encoding, tokenizer, block_size)
-    except UserError as error:  # where the server keeps the file is nothing for its visitors
-        raise UserError(str(error).replace(str(source), "The file")) from None
+        with _hiding(getattr(text, "path", None)):
+            corpus = build_corpus([watched], tokenizer, folder, TrainConfig(validation_share=0.0))
+        first = corpus.train[: _SHOWN_BLOCKS * block_size].tolist()
+        # Every document ends in a token that is not of the text.
+        ends = 0 if tokenizer.end_of_text is None else corpus.report.documents
+        return _summarize(watched, len(corpus.train) - ends, first, tokenizer, block_size)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
-def _describe(
-    pieces: Iterable[tuple[str, bool]], encoding: str, tokenizer: Tokenizer, block_size: int
-) -> TextCard:
-    characters = tokens = counted = 0
-    first: list[int] = []
-    empty = True
-    for piece, _ in pieces:
-        refuse_binary(piece)
-        characters += len(piece)
-        empty = empty and not piece.strip()
-        if counted < _EXACT_CHARACTERS:
-            ids = tokenizer.encode(piece[:_EXACT_CHARACTERS])
-            first += ids[: max(0, _SHOWN_BLOCKS * block_size - len(first))]
-            tokens += len(ids)
-            counted += min(len(piece), _EXACT_CHARACTERS)
-    if empty:
+def summarize_text(text: Text, tokenizer: Tokenizer, block_size: int) -> TextSummary:
+    """What a text is, without keeping anything of it."""
+    watched = _Watched(text)
+    tokens, first = 0, []
+    for piece, _ in watched.pieces():
+        ids = tokenizer.encode(piece)
+        tokens += len(ids)
+        first += ids[: max(0, _SHOWN_BLOCKS * block_size - len(first))]
+    return _summarize(watched, tokens, first, tokenizer, block_size)
+
+
+class _Watched:
+    """A text whose pieces are checked and counted as they pass."""
+
+    def __init__(self, text: Text) -> None:
+        self.name, self.encoding, self._text = text.name, text.encoding, text
+        self.characters, self.is_empty = 0, True
+
+    def pieces(self) -> Iterator[tuple[str, bool]]:
+        for piece, last in self._text.pieces():
+            refuse_binary(piece)
+            self.characters += len(piece)
+            self.is_empty = self.is_empty and not piece.strip()
+            yield piece, last
+
+
+def _summarize(
+    text: _Watched, tokens: int, first: list[int], tokenizer: Tokenizer, block_size: int
+) -> TextSummary:
+    if text.is_empty:
         raise UserError("The text is empty. Paste or upload one.")
-    exact = counted == characters
-    tokens = tokens if exact else round(tokens * characters / counted)
-    if tokens < FEWEST_TOKENS:
+    if tokens < MIN_TEXT_TOKENS:
         raise UserError(
             f"The text has {tokens} tokens; a model learns nothing from fewer than "
-            f"{FEWEST_TOKENS} (about 800 characters). Give more text."
+            f"{MIN_TEXT_TOKENS} (about 800 characters). Give more text."
         )
     blocks = [first[i : i + block_size] for i in range(0, len(first), block_size)]
-    return TextCard(
-        encoding=encoding,
-        characters=characters,
+    return TextSummary(
+        encoding=text.encoding,
+        characters=text.characters,
         tokens=tokens,
         blocks=max(1, tokens // block_size),
         first_blocks=tuple(tokenizer.decode(block) for block in blocks),
-        warning=_warning(tokens, encoding),
-        exact=exact,
+        warning=_warning(tokens, text.encoding),
     )
 
 
-def check_pasted(text: str, limits: Limits) -> None:
-    """Refuse what is no text or too long, before anything is done with it."""
+def check_pasted(text: object, limits: Limits) -> None:
+    """Refuse what is not text or too long, before anything is done with it."""
     if type(text) is not str:
         raise UserError("The text must be a text.")
     if not text.strip():
@@ -101,11 +129,11 @@ def check_pasted(text: str, limits: Limits) -> None:
 
 
 def check_file(path: Path, limits: Limits) -> None:
-    """Refuse what is no plain text file or too long, before it is read."""
+    """Refuse what is not a plain text file or too long, before it is read."""
     try:
         about = os.lstat(path)
     except (OSError, ValueError):
-        raise UserError("The file is not there (any more). Upload it again.") from None
+        raise UserError("The file is not there anymore. Upload it again.") from None
     if not stat.S_ISREG(about.st_mode):
         raise UserError("That is not an ordinary file. Upload a text file.")
     if path.suffix.lower() not in SUFFIXES:
@@ -124,10 +152,24 @@ def refuse_binary(piece: str) -> None:
 
     Control characters tell pictures and archives, which decode as cp1252, from texts."""
     if "\0" in piece:
-        raise UserError("The file holds zero bytes: it is no text. Save it as UTF-8 text.")
+        raise UserError("The file holds zero bytes: it is not text. Save it as UTF-8 text.")
     controls = sum(map(piece.count, map(chr, (*range(1, 9), *range(14, 27), 0x7F))))
     if controls > 4 + len(piece) // 100:
-        raise UserError("The file is full of control characters: it is no text.")
+        raise UserError("The file is full of control characters: it is not text.")
+
+
+class _hiding:
+    """Where the server keeps a file is nothing for its visitors: errors speak of "The file"."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError) and self._path is not None:
+            raise UserError(str(error).replace(str(self._path), "The file")) from None
 
 
 def _warning(tokens: int, encoding: str) -> str | None:
@@ -137,10 +179,10 @@ def _warning(tokens: int, encoding: str) -> str | None:
             "It is not UTF-8, so it was read as Windows-1252. If letters look wrong below, save "
             "it as UTF-8 and upload it again."
         )
-    if tokens < MEMORISES_BELOW:
+    if tokens < MEMORIZES_BELOW:
         warnings.append(
-            f"{tokens:,} tokens are few: the model will rather memorise them than learn from them. "
-            f"{MEMORISES_BELOW:,} or more are better."
+            f"{tokens:,} tokens are few: the model will memorize them rather than learn from them. "
+            f"{MEMORIZES_BELOW:,} or more are better."
         )
     return " ".join(warnings) or None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from service.status import ENDED, RunStatus
+from service.status import RunStatus
 
-FEWEST_TOKENS = 512  # of validation; the loss over fewer says little
+MIN_VALIDATION_TOKENS = 512  # of validation; the loss over fewer says little
 _CLEAR = 0.005  # nats; less is noise
 _OVERFITTED = 0.02
 
@@ -14,27 +14,26 @@ _OVERFITTED = 0.02
 def verdict(status: RunStatus) -> str:
     """What the run's validation says, at any moment of it; "" while nothing can be said yet."""
     if status.base_loss is None or status.best_loss is None:
-        if status.state not in ENDED or not status.progress:
+        if status.state.is_active or not status.progress:
             return ""
         return "The text is too short to validate: whether the model got better is not known."
     measured = [p for p in status.progress if p.validation_loss is not None]
     if len(measured) < 2:
         return ""
     sentence = _change(status, measured[-1].validation_loss)
-    if status.validation_tokens < FEWEST_TOKENS:
-        sentence += (
-            f" Only {status.validation_tokens} tokens were kept for validation, so this is rough."
-        )
+    if status.validation_tokens < MIN_VALIDATION_TOKENS:
+        kept = f"Only {status.validation_tokens} tokens were held out for validation"
+        sentence += f" {kept}, so this is rough."
     return sentence
 
 
 def _change(status: RunStatus, last: float) -> str:
-    ended = status.state in ENDED
+    ended = status.state.is_ended
     if status.best_loss > status.base_loss - _CLEAR:
         if not ended:
-            return "So far the model is not better on the text kept aside than the base model."
+            return "So far the model is not better on the held-out text than the base model."
         return (
-            "The model did not get better on the text kept aside than the base model "
+            "The model did not get better on the held-out text than the base model "
             f"(validation loss {status.base_loss:.2f}): the text is too short to learn from, or "
             "the learning rate does not suit it."
         )
@@ -44,10 +43,10 @@ def _change(status: RunStatus, last: float) -> str:
     )
     if last > status.best_loss + _OVERFITTED:
         kept = "the best checkpoint is kept" if ended else "the best checkpoint is safe"
-        return f"Best at step {status.best_step}: {fell}. After that it began to memorise: {kept}."
+        return f"Best at step {status.best_step}: {fell}. After that it began to memorize: {kept}."
     if ended:
         return f"Best at step {status.best_step}: {fell}."
-    return f"So far the {fell}, and it still learns."
+    return f"So far the {fell}, and is still improving."
 
 
 def _perplexity(loss: float) -> str:

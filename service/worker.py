@@ -2,7 +2,7 @@
 
 Either holds the run's lock while it works, tells by a heartbeat what it does, ends on a stop
 request, and leaves a checkpoint, a state and its cause. What it was doing when it was killed is
-lost back to the last checkpoint; the rest goes on bit for bit.
+lost back to the last checkpoint; the rest continues bit for bit.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from gpt2.files import is_disk_full
 from gpt2.generate import generate_pieces
 from gpt2.sampling import Sampling
 from service import ipc
+from train.checkpoint import DiskFull
 from train.distributed import World, join
 from train.job import Job, existing_job
 from train.lora import merged
 from train.memorization import TrainingText, open_training_text
-from train.run_folder import DiskFull, Progress, RunFolder
+from train.run_folder import Progress, RunFolder
+from train.states import RunState
 from train.trainer import Trainer, TrainingFailed
 
 PAUSED = "The run waits for its next slice of time."
 _NICENESS = 10
 _OOM_SCORE = 600  # of 1000: where memory runs out, the system ends this process, not the server
-_MEASURED = Sampling(max_new_tokens=150, samples=4)  # what the memorisation of a result is made of
+_MEASURED = Sampling(max_new_tokens=150, samples=4)  # what the memorization of a result is made of
 
 
 def train_slice(run_path: Path, seconds: float) -> Iterator[Progress]:
@@ -46,7 +48,7 @@ def train_slice(run_path: Path, seconds: float) -> Iterator[Progress]:
     goes wrong ends the run as "failed", with the cause in its state. Between slices the run is
     "interrupted".
     """
-    yield from _work(Path(run_path), seconds, pause=True, was_told=lambda: False)
+    yield from _work(Path(run_path), seconds, pause=True, stop_signaled=lambda: False)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,14 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
     path = parser.parse_args(arguments).run
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-    _step_back()
-    seconds = ipc.read(path, ipc.ORDER).get("run_seconds", math.inf)
-    for _ in _work(path, seconds, pause=False, was_told=lambda: bool(told)):
+    _lower_priority()
+    seconds = ipc.read(path, ipc.REQUEST).get("run_seconds", math.inf)
+    for _ in _work(path, seconds, pause=False, stop_signaled=lambda: bool(told)):
         pass
-    return 0 if RunFolder(path).state()["state"] in ("done", "stopped") else 1
+    return 0 if RunFolder(path).state()["state"] in (RunState.DONE, RunState.STOPPED) else 1
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     """The server comes first: for the processor, and where memory runs out."""
     os.nice(_NICENESS)
     with suppress(OSError):
@@ -73,15 +75,15 @@ def _step_back() -> None:
 
 
 def _work(
-    path: Path, seconds: float, pause: bool, was_told: Callable[[], bool]
+    path: Path, seconds: float, pause: bool, stop_signaled: Callable[[], bool]
 ) -> Iterator[Progress]:
     """Hold the run and train it; every end is recorded before the lock is let go."""
     run = RunFolder.open(path)
-    with ipc.held(path), ipc.Heartbeat(path) as heartbeat, join() as world:
+    with ipc.run_lock(path), ipc.Heartbeat(path) as heartbeat, join() as world:
         ipc.remove(path, ipc.TICKET)
-        run.set_state("preparing", run.state()["step"])
+        run.set_state(RunState.PREPARING)
         try:
-            stretch = _Stretch(run, world, heartbeat, seconds, was_told)
+            stretch = _Session(run, world, heartbeat, seconds, stop_signaled)
             yield from stretch.progress()
             stretch.finish(pause)
         except (TrainingFailed, DiskFull, UserError) as error:
@@ -111,10 +113,10 @@ def _fail(run: RunFolder, cause: str) -> None:
     print(f"failed: {cause}", file=sys.stderr)
     ipc.remove(run.path, ipc.STOP)
     with suppress(DiskFull):  # no room to write down even that
-        run.set_state("failed", run.state()["step"], cause)
+        run.set_state(RunState.FAILED, cause=cause)
 
 
-class _Stretch:
+class _Session:
     """From the start, or the newest checkpoint, to the next end of any kind."""
 
     def __init__(
@@ -123,9 +125,9 @@ class _Stretch:
         world: World,
         heartbeat: ipc.Heartbeat,
         seconds: float,
-        was_told: Callable[[], bool],
+        stop_signaled: Callable[[], bool],
     ) -> None:
-        self.run, self.heartbeat, self.was_told = run, heartbeat, was_told
+        self.run, self.heartbeat, self.stop_signaled = run, heartbeat, stop_signaled
         self.seconds, self.deadline = seconds, time.monotonic() + seconds
         self.moved = False  # the shortest slice makes a step: else a run might never end
         self.job = _limited(existing_job(run.path, world, ()))
@@ -143,25 +145,27 @@ class _Stretch:
     def finish(self, pause: bool) -> None:
         """Leave a model and say why this was the end; or, to `pause`, only the checkpoint."""
         stop = ipc.read(self.run.path, ipc.STOP)
-        if pause and not stop and not self.trainer.finished and not self.was_told():
-            self.run.set_state("training", self.trainer.state.step, PAUSED)
+        if pause and not stop and not self.trainer.finished and not self.stop_signaled():
+            self.run.set_state(RunState.TRAINING, self.trainer.state.step, PAUSED)
             return
         keep = stop.get("keep", "best")
         done, step = self.trainer.finished, self.trainer.state.step
         self.trainer.export("best" if done else keep)
-        if not self.was_told():  # then there are only seconds left
+        if not self.stop_signaled():  # then there are only seconds left
             try:
-                self._measure_memorisation()
-            except Exception:  # the model is written: a run is no failure for want of a figure
+                self._measure_memorization()
+            except Exception:  # the model is written: a run doesn't fail for want of a figure
                 traceback.print_exc()
-        self.run.prune([step, self.trainer.state.best_step])
+        self.run.checkpoints.prune([step, self.trainer.state.best_step])
         ipc.remove(self.run.path, ipc.STOP)
-        self.run.set_state("done" if done else "stopped", step, self._cause(done, stop))
+        self.run.set_state(
+            RunState.DONE if done else RunState.STOPPED, step, self._cause(done, stop)
+        )
 
     def _should_stop(self) -> bool:
         requested = (self.run.path / ipc.STOP).exists()
         time_up = self.moved and time.monotonic() >= self.deadline
-        return requested or self.was_told() or time_up
+        return requested or self.stop_signaled() or time_up
 
     def _cause(self, done: bool, stop: dict) -> str | None:
         state, steps = self.trainer.state, self.job.config.steps
@@ -172,15 +176,18 @@ class _Stretch:
             )
         if done:
             return None
-        kept = f"Its state at step {state.step} is saved and its model can be used; resume goes on."
+        kept = (
+            f"Its state at step {state.step} is saved and its model can be used. Resume continues "
+            "from there."
+        )
         if stop:
             return f"You stopped it at step {state.step} of {steps}. {kept}"
-        if self.was_told():
+        if self.stop_signaled():
             return f"The server asked it to end at step {state.step} of {steps}. {kept}"
         return f"It reached the limit of {self.seconds / 60:.0f} minutes a run. {kept}"
 
-    def _measure_memorisation(self) -> None:
-        self.heartbeat.phase("sampling")
+    def _measure_memorization(self) -> None:
+        self.heartbeat.phase(RunState.SAMPLING)
         config, model = self.job.config, merged(self.trainer.model).eval()
         texts = [""] * _MEASURED.samples
         sampling = replace(_MEASURED, seed=config.seed)
@@ -188,17 +195,17 @@ class _Stretch:
         with self.trainer.autocast:
             for piece in generate_pieces(model, tokenizer, config.sample_prompt, sampling):
                 texts[piece.sample] += piece.text
-        ipc.write(self.run.path, ipc.MEMORISATION, **asdict(self.text.measure(*texts)))
+        ipc.write(self.run.path, ipc.MEMORIZATION, **asdict(self.text.measure(*texts)))
 
 
 def _limited(job: Job) -> Job:
     """Of a long validation text so much is measured as the plan of the run has time for."""
-    tokens = ipc.read(job.run.path, ipc.ORDER).get("validation_tokens")
+    tokens = ipc.read(job.run.path, ipc.REQUEST).get("validation_tokens")
     return replace(job, data=replace(job.data, validation=job.data.validation[:tokens]))
 
 
 def _training_text(job: Job) -> TrainingText:
-    """The index for the memorisation, made once."""
+    """The index for the memorization, made once."""
     text = open_training_text(job.run.tokens)
     if text is None:
         text = TrainingText.build(job.data.train, job.data.tokenizer)

@@ -24,11 +24,11 @@ def _make_model(
 ) -> GPT2:
     toy = {"vocab_size": 97, "n_positions": 64, "n_embd": 24, "n_layer": 2, "n_head": 3}
     model = GPT2(ModelConfig(**{**toy, **shape}))
-    randomise(model, seed, scale)
+    randomize(model, seed, scale)
     return model.to(dtype).eval()
 
 
-def randomise(model: torch.nn.Module, seed: int, scale: float) -> None:
+def randomize(model: torch.nn.Module, seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -54,9 +54,9 @@ def characters() -> CharacterTokenizer:
 
 
 @pytest.fixture(scope="session")
-def randomise_parameters():
-    """randomise_parameters(module, seed, scale): as `make_model` does it, for any module."""
-    return randomise
+def randomize_parameters():
+    """randomize_parameters(module, seed, scale): as `make_model` does it, for any module."""
+    return randomize
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def no_probe():
     from service.pace import Pace
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
+        patch.setattr(plan, "find_pace", lambda *given: Pace(0.01, 0.001, 0.004))
         yield
 
 

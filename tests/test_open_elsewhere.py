@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from gpt2.folder import load_model, save_model
-from gpt2.hub.resolve import STORYTELLER
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.model_card import CardFacts, write_card
 from gpt2.openai.convert import convert
 from gpt2.tokenizer import CharacterTokenizer
@@ -37,7 +37,7 @@ def folders(make_model, characters, tmp_path_factory):
     train(base, "low rank", "--model", str(base / "converted"), "--lora-rank", "2")
     train(base, "from nothing", "--preset", "shakespeare-char-cpu")
     runs = {name: base / name / "model" for name in ("tuned", "low rank", "from nothing")}
-    return {"storyteller": STORYTELLER, "converted": base / "converted",
+    return {"storyteller": STORYTELLER_FOLDER, "converted": base / "converted",
             "characters": base / "characters", **runs}  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_links_and_pictures_are_there():
 
 
 def test_nothing_large_or_private_is_tracked():
-    """The embedded model is the only large file; training texts and environments stay out."""
+    """The bundled model is the only large file; training texts and environments stay out."""
     listed = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:  # an unpacked archive is no checkout
         paths = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]

@@ -1,10 +1,12 @@
-"""Which numbers a run computes in."""
+"""How a run computes: in which numbers, recomputing what it cannot keep, and out of memory."""
 
 from __future__ import annotations
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from gpt2.errors import UserError
+from gpt2.model import GPT2
 from train.config import TrainConfig
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
@@ -29,3 +31,21 @@ def _automatic(device: torch.device) -> torch.dtype | None:
     # Without these instructions bfloat16 is emulated, slower than float32.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else None
+
+
+def recompute_blocks(model: GPT2) -> None:
+    """Gradient checkpointing: keep each block's input only, run it again in the backward."""
+    for block in model.h:
+        forward = block.forward
+        block.forward = lambda x, cache, forward=forward: (
+            checkpoint(forward, x, cache, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else forward(x, cache)
+        )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that a device or the machine has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "DefaultCPUAllocator" in str(error) or "alloc_cpu" in str(error)

@@ -1,101 +1,157 @@
-"""What a training run is told: `TrainConfig`, and `PRESETS`, rows of a model and a config."""
+"""Training configuration and presets: `TrainConfig`, and `PRESETS` of a model and a config."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from gpt2.errors import UserError
 from gpt2.model import SIZES, ModelConfig
+from gpt2.settings import check, setting
 
-
-def _option(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": meaning, "choices": choices})
+_STEPS = (0, 100_000)  # what a visitor may choose where steps are counted
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. Every field is a flag of the command line; values that cannot work raise
-    `UserError`. "Steps" are optimizer steps, "tokens" are the model's tokens."""
+    """One run; values that cannot work raise `UserError`. "Steps" are optimizer steps, "tokens" are
+    the model's tokens.
 
-    steps: int = _option(400, "optimizer steps")
-    batch_size: int = _option(8, "windows a step")
-    micro_batch_size: int = _option(8, "windows a forward; a step accumulates over them")
-    block_size: int = _option(256, "tokens a window")
-    stride: int = _option(0, "tokens from one window to the next; 0 = block_size")
-    learning_rate: float = _option(5e-5, "the peak rate")
-    final_learning_rate: float = _option(5e-6, "the rate at the end of the schedule")
-    warmup_steps: int = _option(20, "steps of linear warmup")
-    schedule: str = _option("cosine", "the way down", ("cosine", "linear", "constant"))
-    optimizer: str = _option(
-        "adamw", "muon: for the block matrices, adamw for the rest", ("adamw", "muon")
+    Every field is a flag of the command line; a server offers those that have an `offered` range
+    to its visitors, and its page shows those that say `on_page`.
+    """
+
+    steps: int = setting(400, "optimizer steps", low=1, offered=(1, 100_000), on_page=True)
+    batch_size: int = setting(8, "windows per step", low=1, offered=(1, 256), on_page=True)
+    micro_batch_size: int = setting(
+        8,
+        "windows per forward; a step accumulates over them",
+        title="Micro-batch size",
+        low=1,
+        offered=(1, 64),
+        on_page=True,
     )
-    weight_decay: float = _option(0.1, "on matrices only")
-    beta1: float = _option(0.9, "AdamW's decay of the mean gradient")
-    beta2: float = _option(0.95, "AdamW's decay of the mean square gradient")
-    gradient_clip: float = _option(1.0, "largest gradient norm; 0 = off")
-    dropout: float = _option(0.0, "share of activations dropped in training")
-    lora_rank: int = _option(0, "train low-rank updates of this rank instead; 0 = all weights")
-    lora_alpha: float = _option(16.0, "scale of the low-rank updates, over the rank")
-    lora_targets: str = _option(
+    block_size: int = setting(256, "tokens per window", low=1, offered=(8, 1024), on_page=True)
+    stride: int = setting(0, "tokens from one window to the next; 0 = block_size", low=0)
+    learning_rate: float = setting(
+        5e-5, "the peak rate", above=0.0, offered=(1e-7, 0.1), on_page=True
+    )
+    final_learning_rate: float = setting(
+        5e-6, "the rate at the end of the schedule", low=0.0, offered=(0.0, 0.1)
+    )
+    warmup_steps: int = setting(
+        20, "steps of linear warmup", low=0, offered=(0, 10_000), on_page=True
+    )
+    schedule: str = setting(
+        "cosine",
+        "decay after warmup",
+        choices=("cosine", "linear", "constant"),
+        offered=True,
+        on_page=True,
+    )
+    optimizer: str = setting(
+        "adamw",
+        "muon: for the block matrices, adamw for the rest",
+        choices=("adamw", "muon"),
+        offered=True,
+    )
+    weight_decay: float = setting(
+        0.1, "on matrices only", low=0.0, offered=(0.0, 1.0), on_page=True
+    )
+    beta1: float = setting(0.9, "AdamW's decay of the mean gradient", low=0.0, below=1.0)
+    beta2: float = setting(0.95, "AdamW's decay of the mean squared gradient", low=0.0, below=1.0)
+    gradient_clip: float = setting(
+        1.0, "largest gradient norm; 0 = off", low=0.0, offered=(0.0, 100.0), on_page=True
+    )
+    dropout: float = setting(
+        0.0,
+        "share of activations dropped in training",
+        low=0.0,
+        below=1.0,
+        offered=(0.0, 0.9),
+        on_page=True,
+    )
+    lora_rank: int = setting(
+        0,
+        "train low-rank updates of this rank instead; 0 = all weights",
+        title="LoRA rank",
+        low=0,
+        offered=(0, 256),
+        on_page=True,
+    )
+    lora_alpha: float = setting(
+        16.0, "scale of the low-rank updates, over the rank", low=0.0, offered=(0.0, 1024.0)
+    )
+    lora_targets: str = setting(
         "c_attn,c_proj,c_fc", "matrices with low-rank updates, comma-separated"
     )
-    validation_share: float = _option(0.1, "share of the text kept for validation; 0 = none")
-    split: str = _option(
-        "tail", "what is kept: the tail, or whole documents", ("tail", "documents")
+    validation_share: float = setting(
+        0.1,
+        "share of the text held out for validation; 0 = none",
+        low=0.0,
+        below=1.0,
+        offered=(0.0, 0.5),
+        on_page=True,
     )
-    evaluate_every: int = _option(50, "steps between validations; 0 = at the ends only")
-    sample_every: int = _option(50, "steps between samples; 0 = none")
-    sample_prompt: str = _option("", "the prompt of the samples; empty = an end of text")
-    sample_tokens: int = _option(100, "tokens a sample")
-    save_every: int = _option(100, "steps between checkpoints; 0 = at the end only")
-    keep: str = _option("best", "checkpoints: the best and the last two, or all", ("best", "all"))
-    patience: int = _option(0, "stop after this many validations without a best; 0 = never")
-    precision: str = _option(
-        "auto", "auto: bfloat16 where it is fast", ("auto", "float32", "bfloat16", "float16")
+    split: str = setting(
+        "tail",
+        "how validation text is held out: the tail, or whole documents",
+        choices=("tail", "documents"),
     )
-    compile: bool = _option(False, "compile the model first: slower to start, faster to run")
-    gradient_checkpointing: bool = _option(
-        False, "recompute activations: less memory, a third slower"
+    evaluate_every: int = setting(
+        50, "steps between validations; 0 = at the ends only", low=0, offered=_STEPS, on_page=True
     )
-    shard: bool = _option(
+    sample_every: int = setting(
+        50, "steps between samples; 0 = none", low=0, offered=_STEPS, on_page=True
+    )
+    sample_prompt: str = setting(
+        "",
+        "the prompt of the samples; empty = an end of text",
+        offered=(0, 2000),
+        on_page=True,
+    )
+    sample_tokens: int = setting(100, "tokens per sample", low=1, offered=(1, 300))
+    save_every: int = setting(100, "steps between checkpoints; 0 = at the end only", low=0)
+    keep: str = setting(
+        "best", "checkpoints: the best and the last two, or all", choices=("best", "all")
+    )
+    patience: int = setting(
+        0,
+        "stop after this many validations without a best; 0 = never",
+        low=0,
+        offered=(0, 1000),
+        on_page=True,
+    )
+    precision: str = setting(
+        "auto",
+        "auto: bfloat16 where it is fast",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        offered=True,
+        on_page=True,
+    )
+    compile: bool = setting(False, "compile the model first: slower to start, faster to run")
+    gradient_checkpointing: bool = setting(
+        False, "recompute activations: less memory, a third slower", offered=True
+    )
+    shard: bool = setting(
         False, "under torchrun: shard weights and optimizer over the ranks (FSDP)"
     )
-    seed: int = _option(0, "of initialisation, batches, dropout and samples")
+    seed: int = setting(
+        0,
+        "of initialization, batches, dropout and samples",
+        low=0,
+        offered=(0, 2**31 - 1),
+        on_page=True,
+    )
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            self._check_type(option.name, option.type, option.metadata["choices"])
-        for name in ("steps", "batch_size", "micro_batch_size", "block_size", "sample_tokens"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for option in fields(self):
-            if option.type in ("int", "float"):
-                self._require(option.name, getattr(self, option.name) >= 0, "at least 0")
-        for name in ("beta1", "beta2", "dropout", "validation_share"):
-            self._require(name, getattr(self, name) < 1, "below 1")
-        self._require("learning_rate", self.learning_rate > 0, "above 0")
-        self._require(
-            "micro_batch_size", self.micro_batch_size <= self.batch_size, "at most batch_size"
-        )
-        self._require("stride", self.stride <= self.block_size, "at most block_size")
-        self._require("patience", not self.patience or self.evaluate_every, "0 without validations")
-
-    def _check_type(self, name: str, kind: str, choices: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if kind == "float" and type(value) is int:
-            object.__setattr__(self, name, value := float(value))
-        if type(value).__name__ != kind or (kind == "float" and not math.isfinite(value)):
-            raise UserError(f"{name} must be a {_KINDS[kind]}, not {value!r}.")
-        if choices and value not in choices:
-            raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-
-    def _require(self, name: str, holds: object, what: str) -> None:
-        if not holds:
-            raise UserError(f"{name} must be {what}, not {getattr(self, name)!r}.")
-
-
-_KINDS = {"int": "whole number", "float": "number", "str": "text", "bool": "truth value"}
+        check(self)
+        for name, holds, what in (
+            ("micro_batch_size", self.micro_batch_size <= self.batch_size, "at most batch_size"),
+            ("stride", self.stride <= self.block_size, "at most block_size"),
+            ("patience", not self.patience or self.evaluate_every, "0 without validations"),
+        ):
+            if not holds:
+                raise UserError(f"{name} must be {what}, not {getattr(self, name)!r}.")
 
 
 @dataclass(frozen=True)
@@ -127,7 +183,7 @@ _CHARACTERS = TrainConfig(
 PRESETS = {
     "finetune": Preset(
         train=TrainConfig(),
-        cost="the embedded model: a minute on 2 cores; 124M: about 40 minutes",
+        cost="the bundled model: a minute on 2 cores; 124M: about 40 minutes",
     ),
     "shakespeare-char": Preset(
         model=ModelConfig(n_layer=6, n_head=6, n_embd=384, n_positions=256),

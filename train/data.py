@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gpt2.errors import UserError
-from gpt2.text import find_encoding, read_pieces
-from gpt2.tokenizer import Tokenizer, read_json, write_json
+from gpt2.files import read_json, write_json
+from gpt2.score import Score, make_score
+from gpt2.text import Text
+from gpt2.tokenizer import Tokenizer
 from train.config import TrainConfig
 
 
@@ -37,6 +39,11 @@ class Corpus:
     tokenizer: Tokenizer
     report: Report
 
+    def validation_score(self, loss: float) -> Score:
+        """A validation loss, nats per token, with its perplexity and bits per byte."""
+        count = len(self.validation) - 1
+        return make_score(loss * count, count, self.bytes_of(self.validation[1:]))
+
     def bytes_of(self, tokens: np.ndarray) -> int:
         """The UTF-8 size of the text that `tokens` stand for; ends of text count nothing."""
         sizes = np.array(
@@ -52,13 +59,9 @@ class Corpus:
 
 
 def build_corpus(
-    files: Sequence[Path],
-    tokenizer: Tokenizer,
-    folder: Path,
-    config: TrainConfig,
-    column: str | None,
+    texts: Sequence[Text], tokenizer: Tokenizer, folder: Path, config: TrainConfig
 ) -> Corpus:
-    """Tokenize `files` into `folder`/train.bin and valid.bin, a piece at a time.
+    """Tokenize `texts` into `folder`/train.bin and valid.bin, a piece at a time, reading each once.
 
     Every document is followed by the end of text, where the vocabulary has one. The validation
     share is the tail of all tokens, or whole documents drawn by the seed.
@@ -71,22 +74,44 @@ def build_corpus(
         train = stack.enter_context(open(folder / "train.bin", "wb"))
         valid = stack.enter_context(open(folder / "valid.bin", "wb"))
         out = valid if chooser.random() < share else train
-        for ids, last in _encoded_pieces(files, tokenizer, column):
+        for ids, last in _encoded_pieces(texts, tokenizer):
             out.write(ids.tobytes())
             if last:
                 documents += 1
                 out = valid if chooser.random() < share else train
-    if config.split == "tail" and config.validation_share > 0:
-        _move_tail(folder, _token_type(tokenizer), config.validation_share)
+    encodings = {text.name: text.encoding for text in texts}
+    _write_report(folder, tokenizer, encodings, documents)
+    if config.split == "tail":
+        hold_out_tail(folder, tokenizer, config.validation_share)
+    return open_corpus(folder, tokenizer)
+
+
+def hold_out_tail(folder: Path, tokenizer: Tokenizer, share: float) -> None:
+    """Move the last `share` of a corpus's training tokens to the validation tokens, of which there
+    are none yet, as nanoGPT splits tiny Shakespeare."""
+    path, size = folder / "train.bin", _token_type(tokenizer)().itemsize
+    tokens = path.stat().st_size // size
+    boundary = int(tokens * (1 - share)) * size
+    if share > 0:
+        with open(path, "r+b") as train, open(folder / "valid.bin", "wb") as valid:
+            train.seek(boundary)
+            shutil.copyfileobj(train, valid, 1 << 24)
+            train.truncate(boundary)
+    described = read_json(folder / "report.json")
+    _write_report(folder, tokenizer, described["encodings"], described["documents"])
+
+
+def _write_report(
+    folder: Path, tokenizer: Tokenizer, encodings: dict[str, str], documents: int
+) -> None:
     size = _token_type(tokenizer)().itemsize
     report = Report(
-        encodings={path.name: find_encoding(path) for path in files},
+        encodings=encodings,
         documents=documents,
         train_tokens=(folder / "train.bin").stat().st_size // size,
         validation_tokens=(folder / "valid.bin").stat().st_size // size,
     )
     write_json(folder / "report.json", asdict(report))
-    return open_corpus(folder, tokenizer)
 
 
 def open_corpus(folder: Path, tokenizer: Tokenizer) -> Corpus:
@@ -143,11 +168,11 @@ class Windows:
 
 
 def _encoded_pieces(
-    files: Sequence[Path], tokenizer: Tokenizer, column: str | None
+    texts: Sequence[Text], tokenizer: Tokenizer
 ) -> Iterator[tuple[np.ndarray, bool]]:
     end = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-    for path in files:
-        for piece, last in read_pieces(path, column):
+    for text in texts:
+        for piece, last in text.pieces():
             ids = tokenizer.encode(piece) + (end if last else [])
             yield np.array(ids, dtype=_token_type(tokenizer)), last
 
@@ -159,19 +184,3 @@ def _token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 def _open_tokens(path: Path, kind: type[np.unsignedinteger]) -> np.ndarray:
     empty = path.stat().st_size == 0
     return np.zeros(0, dtype=kind) if empty else np.memmap(path, dtype=kind, mode="r")
-
-
-def _move_tail(folder: Path, kind: type[np.unsignedinteger], share: float) -> None:
-    """Cut the last `share` of train.bin off into valid.bin, as nanoGPT splits tiny Shakespeare."""
-    path, size = folder / "train.bin", kind().itemsize
-    tokens = path.stat().st_size // size
-    boundary = int(tokens * (1 - share)) * size
-    with open(path, "r+b") as train, open(folder / "valid.bin", "wb") as valid:
-        train.seek(boundary)
-        _copy(train, valid)
-        train.truncate(boundary)
-
-
-def _copy(source: BinaryIO, target: BinaryIO) -> None:
-    while chunk := source.read(1 << 24):
-        target.write(chunk)

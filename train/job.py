@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 
 from gpt2.errors import UserError
-from gpt2.folder import empty_model, load_model, read_config
+from gpt2.folder import empty_model, load_model, load_model_shape
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
-from gpt2.text import read_documents, read_pieces
+from gpt2.text import Text, TextFile, read_documents
 from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
 from train.config import PRESETS, Preset, TrainConfig, finetune_learning_rate
 from train.data import Corpus, build_corpus, fit_block, open_corpus
@@ -25,7 +26,7 @@ from train.vocabulary import learn_vocabulary
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """A new run: either `model`, a name that `resolve` takes, is trained further, or `preset`
     begins one from scratch. `changes` are the fields of `TrainConfig` that the user set."""
 
@@ -48,7 +49,19 @@ class Job:
     notes: tuple[str, ...] = ()  # what the user should know before it starts
 
 
-def new_job(request: Request, world: World) -> Job:
+@dataclass(frozen=True)
+class Start:
+    """What a run begins from, opened once: a model that exists, or the shape of a new one."""
+
+    tokenizer: Tokenizer
+    shape: ModelConfig
+    config: TrainConfig
+    base: Path | None = None  # the model folder
+    model: str | None = None  # its name
+    preset: str | None = None
+
+
+def new_job(request: JobRequest, world: World) -> Job:
     """Make the run folder, tokenize the text into it, build or load the model. Under torchrun the
     main rank writes; the others read what it wrote."""
     if world.is_main:
@@ -58,8 +71,8 @@ def new_job(request: Request, world: World) -> Job:
 
 
 def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) -> Job:
-    """Open a run folder to go on; `changes` may extend its steps or set anything that does not
-    alter what has been trained so far. They are the run's own from then on."""
+    """Open a run folder to continue it; `changes` may extend its steps or set anything that does
+    not alter what has been trained so far. They are the run's own from then on."""
     run = RunFolder.open(out)
     described = run.description()
     config = replace(TrainConfig(**described["train"]), **dict(changes))
@@ -71,46 +84,58 @@ def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) 
     return Job(model, open_corpus(run.tokens, tokenizer), config, run, tuple(described["notes"]))
 
 
-def write_run(request: Request) -> None:
+def write_run(request: JobRequest) -> None:
     """Make the run folder and tokenize the text into it. On `UserError` nothing is left."""
     for path in request.files:
         if not path.is_file():
             raise UserError(f"There is no file {path}.")
-    base = None
+    texts = [TextFile(path, request.column) for path in request.files]
     if request.model and not request.preset:
-        base = resolve(request.model)
-        tokenizer, shape, config = _further(base, request)
+        start = start_from_model(request.model, dict(request.changes))
     elif request.preset and not request.model and PRESETS[request.preset].model:
-        tokenizer, shape, config = _from_scratch(PRESETS[request.preset], request)
+        start = _start_from_scratch(request.preset, dict(request.changes), texts)
     else:
         raise UserError(
             "Give either --model NAME (train it further) or --preset NAME (from scratch)."
         )
     run = RunFolder.create(request.out)
+    begin_run(run, start, lambda: build_corpus(texts, start.tokenizer, run.tokens, start.config))
+
+
+def begin_run(
+    run: RunFolder,
+    start: Start,
+    make_corpus: Callable[[], Corpus],
+    settle: Callable[[Corpus], TrainConfig] | None = None,
+) -> None:
+    """Fill an empty run folder: corpus, tokenizer, description. `settle` gives the final config,
+    where that depends on the corpus. On an error the folder is removed."""
     try:
-        corpus = build_corpus(request.files, tokenizer, run.tokens, config, request.column)
-        tokenizer.save(run.tokens)
-        config, note = fit_block(config, corpus, shape.n_positions)
+        corpus = make_corpus()
+        start.tokenizer.save(run.tokens)
+        config = settle(corpus) if settle else start.config
+        config, note = fit_block(config, corpus, start.shape.n_positions)
     except BaseException:
         shutil.rmtree(run.path)  # nothing has begun; the name stays free for the next try
         raise
     run.describe(
         {
-            "model": request.model,
-            "base": str(base.absolute()) if base else None,
-            "preset": request.preset,
-            "shape": asdict(replace(shape, dropout=config.dropout)),
+            "model": start.model,
+            "base": str(start.base.absolute()) if start.base else None,
+            "preset": start.preset,
+            "shape": asdict(replace(start.shape, dropout=config.dropout)),
             "train": asdict(config),
-            "files": [path.name for path in request.files],
+            "files": list(corpus.report.encodings),
             "notes": [note] if note else [],
         }
     )
 
 
-def _further(base: Path, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
+def start_from_model(name: str, changes: dict[str, Any]) -> Start:
     """A model that exists, at the rate that suits its size unless the user chose one."""
-    shape = read_config(base)
-    return load_tokenizer(base), shape, replace(finetune_config(shape), **dict(request.changes))
+    base = resolve(name)
+    shape, tokenizer = load_model_shape(base)
+    return Start(tokenizer, shape, replace(finetune_config(shape), **changes), base, model=name)
 
 
 def finetune_config(shape: ModelConfig) -> TrainConfig:
@@ -119,28 +144,27 @@ def finetune_config(shape: ModelConfig) -> TrainConfig:
     return replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
 
 
-def _from_scratch(preset: Preset, request: Request) -> tuple[Tokenizer, ModelConfig, TrainConfig]:
-    config = replace(preset.train, **dict(request.changes))
-    tokenizer = _new_tokenizer(preset.tokenizer, request)
+def _start_from_scratch(name: str, changes: dict[str, Any], texts: Sequence[Text]) -> Start:
+    preset: Preset = PRESETS[name]
+    config = replace(preset.train, **changes)
+    tokenizer = _new_tokenizer(preset.tokenizer, texts)
     window = max(preset.model.n_positions, config.block_size)
     shape = replace(preset.model, vocab_size=tokenizer.vocab_size, n_positions=window)
-    return tokenizer, shape, config
+    return Start(tokenizer, shape, config, preset=name)
 
 
-def _new_tokenizer(kind: str, request: Request) -> Tokenizer:
+def _new_tokenizer(kind: str, texts: Sequence[Text]) -> Tokenizer:
     if kind == "characters":
         characters: set[str] = set()
-        for path in request.files:
-            for piece, _ in read_pieces(path, request.column):
+        for text in texts:
+            for piece, _ in text.pieces():
                 characters.update(piece)
         if not characters:
             raise UserError("The text is empty. Give more text.")
         return CharacterTokenizer(sorted(characters))
     if kind.startswith("learned:"):
-        documents = (
-            text for path in request.files for text in read_documents(path, request.column)
-        )
-        paragraphs = (part for text in documents for part in text.split("\n\n"))
+        documents = (document for text in texts for document in read_documents(text))
+        paragraphs = (part for document in documents for part in document.split("\n\n"))
         return learn_vocabulary(islice(paragraphs, 2_000_000), int(kind.removeprefix("learned:")))
     return gpt2_tokenizer()
 
@@ -160,7 +184,7 @@ def build_model(described: dict[str, Any], config: TrainConfig, world: World) ->
     return model
 
 
-# What may differ when a run goes on: its end, and what only looks at it.
+# What may differ when a run is resumed: its end, and what only looks at it.
 _CHANGEABLE = {
     "steps",
     "evaluate_every",

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gpt2.errors import UserError
+from gpt2.files import write_json
 from gpt2.folder import empty_model
 from gpt2.model import GPT2, Linear
-from gpt2.tokenizer import write_json
 from train.config import TrainConfig
 
 MATRICES = ("c_attn", "c_proj", "c_fc")

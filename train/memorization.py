@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2.tokenizer import Tokenizer, load_tokenizer, replacing
+from gpt2.files import replacing
+from gpt2.tokenizer import Tokenizer, load_tokenizer
 from train.data import open_corpus
 
 GRAM = 8  # tokens
@@ -26,7 +27,7 @@ _FACTORS = np.array([0x9E3779B97F4A7C15 ** (k + 1) % 2**64 | 1 for k in range(GR
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorization:
     """Of one sample, or of several taken together."""
 
     longest: str  # the longest passage that stands in the training text; "" below 8 tokens
@@ -65,7 +66,7 @@ class TrainingText:
         with replacing(folder / _FILE) as aside, open(aside, "wb") as file:
             np.save(file, self._order)
 
-    def measure(self, *samples: str) -> Memorisation:
+    def measure(self, *samples: str) -> Memorization:
         """The samples taken together."""
         longest, found, grams = "", 0, 0
         for sample in samples:
@@ -74,7 +75,7 @@ class TrainingText:
             grams += max(0, len(ids) - GRAM + 1)
             found += sum(match.length >= GRAM for match in matches)
             longest = max(longest, self._longest(ids, matches), key=len)
-        return Memorisation(longest, len(longest), found / grams if grams else 0.0)
+        return Memorization(longest, len(longest), found / grams if grams else 0.0)
 
     def spans(self, sample: str) -> list[tuple[str, bool]]:
         """The sample cut into (text, whether it stands in the training text: 8 tokens or more).

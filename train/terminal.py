@@ -12,12 +12,11 @@ from statistics import median
 from tqdm import tqdm
 
 from train.distributed import World
-from train.evaluate import score
 from train.job import Job
 from train.run_folder import Progress
 
 
-def show(progress: Iterator[Progress], job: Job, as_json: bool, world: World) -> None:
+def show_run(progress: Iterator[Progress], job: Job, as_json: bool, world: World) -> None:
     """Consume a run and tell about it; ranks beside the main one are silent."""
     if not world.is_main:
         deque(progress, maxlen=0)
@@ -98,7 +97,7 @@ def _closing(job: Job) -> str:
     if not measured:
         return f"The model is in {job.run.model}"
     best = min(measured, key=lambda p: p.validation_loss)
-    figures = score(job.data, best.validation_loss)
+    figures = job.data.validation_score(best.validation_loss)
     return (
         f"best at step {best.step}: validation loss {figures.loss:.4f}, perplexity "
         f"{figures.perplexity:.2f}, {figures.bits_per_byte:.4f} bits per byte. "

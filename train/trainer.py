@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,24 +20,32 @@ from gpt2.folder import save_model
 from gpt2.generate import generate_text
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling
-from train import checkpoint as snapshot
+from gpt2.score import mean_loss
 from train import distributed
-from train.compute import autocast
+from train.checkpoint import (
+    Checkpoint,
+    copy_optimizers,
+    copy_weights,
+    fill_optimizers,
+    fill_weights,
+    raising_disk_full,
+    trainable,
+)
+from train.compute import autocast, is_out_of_memory, recompute_blocks
 from train.config import TrainConfig
 from train.data import Corpus, Windows
 from train.distributed import World
-from train.evaluate import evaluate
 from train.lora import merged, save_adapter
 from train.loss import NextTokenLoss
-from train.memory import is_out_of_memory, recompute_blocks
 from train.optimizer import build_optimizers, learning_rate, set_learning_rate
-from train.run_folder import Checkpoint, Progress, RunFolder, finding_room
+from train.run_folder import Progress, RunFolder
+from train.states import RunState
 
 _SECONDS_BETWEEN_STATES = 1.0  # replacing a file costs as much as a small model's step
 
 
 class TrainingFailed(Exception):
-    """The run cannot go on; its last checkpoint is good. The text says why and what to do."""
+    """The run cannot continue; its last checkpoint is good. The text says why and what to do."""
 
 
 class _NotFinite(Exception):
@@ -63,7 +72,7 @@ def train(
     world: World = World(),  # noqa: B008 - frozen
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Train `model` in place, or go on from the run's newest checkpoint, until the config's steps,
+    """Train `model` in place, or resume from the run's newest checkpoint, until the config's steps,
     its patience, or `should_stop`. Everything is in the run folder before it is yielded.
 
     `TrainingFailed` and `run_folder.DiskFull` leave the last checkpoint good.
@@ -72,7 +81,7 @@ def train(
     yield from trainer.steps(should_stop)
     trainer.export()
     if world.is_main:
-        run.set_state("done" if trainer.finished else "stopped", trainer.state.step)
+        run.set_state(RunState.DONE if trainer.finished else RunState.STOPPED, trainer.state.step)
 
 
 class Trainer:
@@ -86,7 +95,9 @@ class Trainer:
         if config.shard and config.lora_rank:
             raise UserError("Low-rank updates are small: train them without shard.")
         self.model, self.data, self.config, self.run, self.world = model, data, config, run, world
-        self.on_phase: Callable[[str], None] = lambda phase: None  # told before each kind of work
+        self.on_phase: Callable[[RunState], None] = lambda phase: (
+            None
+        )  # told before each kind of work
         self.state = _State()
         self._told = -math.inf  # when state.json was written
         self.windows = Windows(data.train, config)
@@ -134,7 +145,7 @@ class Trainer:
 
     def _step(self) -> Progress:
         """One optimizer step over a whole batch; nothing is changed if anything is not finite."""
-        self.on_phase("training")
+        self.on_phase(RunState.TRAINING)
         config, state = self.config, self.state
         started = time.perf_counter()
         rate = learning_rate(config, state.step) * state.rate_scale
@@ -178,7 +189,7 @@ class Trainer:
 
     def _clip(self) -> float:
         limit = self.config.gradient_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(snapshot.trainable(self.model).values(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(trainable(self.model).values(), limit)
         return float(distributed.full(norm))
 
     def _measure(
@@ -194,14 +205,19 @@ class Trainer:
             model = distributed.gathered(self.model).eval()
             with self.autocast:
                 if evaluate_now:
-                    self.on_phase("evaluating")
-                    loss = evaluate(model, self.data.validation, self.config.block_size)
+                    self.on_phase(RunState.EVALUATING)
+                    loss = self._validation_loss(model)
                 if sample_now and self.config.sample_every and self.world.is_main:
-                    self.on_phase("sampling")
+                    self.on_phase(RunState.SAMPLING)
                     self.run.add_sample(self.state.step, self._sample(model))
         if loss is not None and self._is_best(loss):
             save = True
         return self._record(replace(progress, validation_loss=loss), save)
+
+    def _validation_loss(self, model: GPT2) -> float | None:
+        """The mean over all validation tokens but the first, in blocks side by side."""
+        tokens = torch.from_numpy(self.data.validation.astype(np.int64))
+        return mean_loss(model, tokens, self.config.block_size, self.config.block_size)
 
     def _record(self, progress: Progress, save: bool = False) -> Progress:
         """Log first, then save: a kill between them leaves a line that resuming takes back, never
@@ -209,7 +225,7 @@ class Trainer:
         if self.world.is_main:
             self.run.add_progress(progress)
             if save or time.monotonic() - self._told > _SECONDS_BETWEEN_STATES:
-                self.run.set_state("training", progress.step)
+                self.run.set_state(RunState.TRAINING, progress.step)
                 self._told = time.monotonic()
         if save:
             self._save()
@@ -263,8 +279,8 @@ class Trainer:
             ) from None
         self.state.halved = True
         message = (
-            f"Out of memory at a micro-batch of {size}. Going on with {self.micro_batch_size} and "
-            "twice the accumulation; results are equivalent."
+            f"Out of memory at a micro-batch of {size}. Continuing with {self.micro_batch_size} "
+            "and twice the accumulation; results are equivalent."
         )
         return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
 
@@ -273,11 +289,11 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
     def _save(self) -> None:
-        self.on_phase("saving")
+        self.on_phase(RunState.SAVING)
         checkpoint = Checkpoint(
             self.state.step,
-            snapshot.weights(self.model),
-            snapshot.optimizer_state(self.model, self.optimizers),
+            copy_weights(self.model),
+            copy_optimizers(self.model, self.optimizers),
             asdict(self.state) | {"scaler": self.scaler.state_dict()},
         )
         if self.world.is_main:
@@ -285,18 +301,20 @@ class Trainer:
                 raise TrainingFailed(
                     "The weights are not finite; the last good checkpoint is kept."
                 )
-            self.run.save(checkpoint)
+            self.run.checkpoints.save(checkpoint)
             if self.config.keep == "best":
-                self.run.prune([*self.run.steps()[-2:], self.state.best_step])
+                self.run.checkpoints.prune(
+                    [*self.run.checkpoints.steps()[-2:], self.state.best_step]
+                )
         self.world.barrier()
 
     def _restore(self) -> bool:
         """Go to the newest good checkpoint, if there is one."""
-        saved = self.run.newest()
+        saved = self.run.checkpoints.newest()
         if saved is None:
             return False
         self._load_weights(saved)
-        snapshot.fill_optimizers(self.model, self.optimizers, saved.optimizer)
+        fill_optimizers(self.model, self.optimizers, saved.optimizer)
         self.scaler.load_state_dict(saved.trainer.pop("scaler"))
         self.state = _State(**saved.trainer)
         if self.world.is_main:
@@ -305,22 +323,22 @@ class Trainer:
 
     def _load_weights(self, saved: Checkpoint) -> None:
         try:
-            snapshot.fill_weights(self.model, saved.model)
+            fill_weights(self.model, saved.model)
         except KeyError:
             raise UserError(f"{self.run.path} holds checkpoints of another model.") from None
 
     def export(self, keep: str = "best") -> None:
         """Write model/ from the best checkpoint, or from the last where nothing was validated or
         `keep` is "latest"."""
-        self.on_phase("saving")
+        self.on_phase(RunState.SAVING)
         validated = math.isfinite(self.state.best_loss) and keep == "best"
         best = self.state.best_step if validated else self.state.step
-        if best != self.state.step and self.run.verify(best):
-            self._load_weights(self.run.load(best))
+        if best != self.state.step and self.run.checkpoints.verify(best):
+            self._load_weights(self.run.checkpoints.load(best))
         model = merged(distributed.gathered(self.model))
         if self.world.is_main:
             needed = f"the model needs about {model.parameter_count() * 4 / 1e6:,.0f} MB"
-            with finding_room(self.run.path, needed):
+            with raising_disk_full(self.run.path, needed):
                 save_model(self.run.model, model, self.data.tokenizer)
                 if self.config.lora_rank:
                     save_adapter(self.run.path / "adapter", self.model, self.config)

@@ -1,60 +1,157 @@
-"""The public endpoint /generate: the Write tab for programs."""
+"""The public endpoints: the two tabs for programs.
+
+Whoever has a run's id may do with it what the page can; a run that was started here belongs to no
+browser, so nobody lists it.
+"""
 
 from __future__ import annotations
 
-import logging
+import inspect
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import NoReturn
 
 import gradio as gr
 
 from gpt2.errors import UserError
-from ui.generation import parse_request
-from ui.models import Models
-from ui.streams import stream_step
-from ui.write.history import Step
+from gpt2.settings import Setting
+from service.ids import new_id
+from service.request import RunRequest
+from service.status import RunStatus
+from service.verdict import verdict
+from ui.context import PageContext
+from ui.finetune.downloads import make_download
+from ui.finetune.upload import take_upload
+from ui.generation import SETTINGS, WORKER, Step, parse_request, stream_step
+from ui.messages import guard
+from ui.visitor import as_id
 
-WORKER = "generate"  # the page and the API wait in one queue for the same worker
-BROKEN = "Something went wrong here. It is not your input; the server's log has the cause."
-log = logging.getLogger(__name__)
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+# A program that wants several texts calls several times.
+_GENERATE_SETTINGS = tuple(one for one in SETTINGS if one.name != "samples")
 
 
-def add_api(models: Models, default_model: str) -> None:
-    """Declare the endpoint inside the open `gr.Blocks`."""
+def add_api(context: PageContext) -> None:
+    """Declare the endpoints inside the open `gr.Blocks`."""
+    _add_generate(context)
+    _add_runs(context)
 
-    def generate(
-        prompt: str,
-        model: str = default_model,
-        max_new_tokens: int = 100,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        repetition_penalty: float = 1.1,
-        seed: int = -1,
-        stop: str = "",
-        stop_at_end_of_text: bool = True,
-    ) -> Iterator[str]:
+
+def _refuse(words: str, *inputs: object) -> NoReturn:
+    """A message that the caller may see."""
+    raise gr.Error(words, print_exception=False)
+
+
+def _add_generate(context: PageContext) -> None:
+    models = context.models
+
+    @guard("generating", _refuse)
+    def generate(prompt, model, *values) -> Iterator[str]:
         """Continue `prompt`. Streams the continuation so far; the last value is all of it."""
-        try:
-            request = parse_request(
-                models,
-                prompt,
-                model,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                repetition_penalty=repetition_penalty,
-                seed=seed,
-                stop=stop,
-                stop_at_end_of_text=stop_at_end_of_text,
-            )
-            loaded = models.load(request.choice.name)
-            for step in stream_step(loaded, Step(request.prompt), request.sampling):
-                yield step.texts[0]
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        except Exception:
-            log.exception("generation failed")
-            raise gr.Error(BROKEN, print_exception=False) from None
+        settings = {one.name: value for one, value in zip(_GENERATE_SETTINGS, values)}
+        request = parse_request(models, prompt, model, **settings)
+        loaded = models.load(request.choice.name)
+        for step in stream_step(loaded, Step(request.prompt), request.sampling):
+            yield step.texts[0]
 
+    model = Setting("", name="model", kind="str", default=context.start.choice.name)
+    _declare(generate, (model, *_GENERATE_SETTINGS))
     gr.api(generate, api_name="generate", concurrency_id=WORKER, concurrency_limit=1)
+
+
+def _declare(endpoint, settings: tuple[Setting, ...]) -> None:
+    """Give a function the arguments that gradio documents: the prompt and a list of settings."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("prompt", kind, annotation=str)]
+    for one in settings:
+        hint = _TYPES[one.kind]
+        parameters.append(inspect.Parameter(one.name, kind, default=one.start, annotation=hint))
+    endpoint.__signature__ = inspect.Signature(parameters, return_annotation=Iterator[str])
+    endpoint.__annotations__ = {one.name: one.annotation for one in parameters} | {
+        "return": Iterator[str]
+    }
+
+
+def _add_runs(context: PageContext) -> None:
+    models, runs = context.models, context.runs
+
+    @guard("starting a run", _refuse)
+    def start_run(
+        text: str = "",
+        file: dict | None = None,
+        model: str = context.start.choice.name,
+        preset: str = "taste",
+        settings: dict | None = None,
+        column: str = "",
+        owner: str = "",
+    ) -> str:
+        """Fine-tune `model` on `text` or on an uploaded `file`; returns the run's id. `settings`
+        are fields of the training configuration, such as {"steps": 100}. The id is the only key
+        to the run: keep it. Runs of one `owner`, 32 hex digits of your own, wait for each other."""
+        upload = take_upload(_path_of(file), context.limits) if file else None
+        try:
+            choice = models.require_here(model)
+            request = RunRequest(
+                choice.source,
+                text=None if upload and text == "" else text,
+                file=upload.path if upload else None,
+                preset=preset,
+                column=None if column == "" else column,
+                changes=settings_to_changes(settings),
+                name=choice.run_name,
+            )
+            return runs.create(request, parse_owner(owner))
+        finally:
+            if upload:
+                upload.remove()
+
+    @guard("reading a run", _refuse)
+    def run_status(run: str) -> dict:
+        """How a run is getting on: its state, step, losses, samples, checkpoints, verdict."""
+        return as_json(runs.status(run))
+
+    @guard("stopping a run", _refuse)
+    def stop_run(run: str, keep: str = "best") -> dict:
+        """Ask a run to stop and to keep its "best" or its "latest" state; its status."""
+        runs.stop(run, keep)
+        return as_json(runs.status(run))
+
+    @guard("making a download", _refuse)
+    def download_run(run: str, step: int = -1) -> dict:
+        """A zip of the run's model folder, or of the checkpoint at `step`."""
+        path = make_download(runs, run, None if type(step) is int and step == -1 else step)
+        return gr.FileData(path=str(path), orig_name=path.name).model_dump()
+
+    gr.api(start_run, api_name="start_run", concurrency_id="start-run", concurrency_limit=2)
+    gr.api(run_status, api_name="run_status", concurrency_limit=4)
+    gr.api(stop_run, api_name="stop_run", concurrency_limit=2)
+    gr.api(download_run, api_name="download_run", concurrency_id="download", concurrency_limit=1)
+
+
+def as_json(status: RunStatus) -> dict:
+    """Plain values: a `RunStatus` as a dictionary, and the verdict in words."""
+    values = asdict(status) | {"verdict": verdict(status), "state": status.state.value}
+    values["memorisation"] = values.pop("memorization")  # the name that clients know
+    return values
+
+
+def settings_to_changes(settings: object) -> tuple[tuple[str, object], ...]:
+    """The changes of a request, which judges their names and values."""
+    if settings is None:
+        return ()
+    if type(settings) is not dict:
+        raise UserError('settings must be an object of names and values, such as {"steps": 100}.')
+    return tuple(settings.items())
+
+
+def parse_owner(owner: object) -> str:
+    if owner == "":
+        return new_id()
+    if found := as_id(owner):
+        return found
+    raise UserError("owner must be 32 hex digits: 128 random bits that you keep to yourself.")
+
+
+def _path_of(file: object) -> object:
+    """Of an uploaded file as clients send it."""
+    return file.get("path") if type(file) is dict else file

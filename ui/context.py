@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from service.request import Limits
+from service.limits import Limits
 from service.runs import Runs
 from ui.models import Loaded, Models
 from ui.picker import Picker
 
 
 @dataclass(frozen=True)
-class Site:
+class PageContext:
     models: Models
     runs: Runs
     limits: Limits  # those of `runs`
@@ -26,3 +26,5 @@ class Site:
 
 # Handlers that only arrange the page: at once, beside the queue, without a spinner.
 LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# In the browser: the run on the page into its address.
+SHOW_RUN = "(kept) => showRun(kept)"

@@ -1,21 +1,25 @@
-"""From whatever a visitor sent to a checked request. The page and the API both come through here.
+"""Writing for visitors: a request checked, and its text as a few steps a second.
 
 Components on the page do not protect anything: every handler can be called with any JSON. So the
-values are taken as objects and judged by `Sampling`, by the list of models, and by two limits that
-keep one visitor from holding the only worker for long.
+values are taken as objects and judged here, for the page and the endpoints alike, by `Sampling`, by
+the list of models, and by the limits that keep one visitor from holding the only worker for long.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from gpt2.errors import UserError
-from gpt2.generate import MAX_PROMPT_BYTES
+from gpt2.generate import MAX_PROMPT_BYTES, generate_pieces
 from gpt2.sampling import Sampling, resolve_seed
-from ui.models import Choice, Models
+from gpt2.settings import settings_of
+from ui.models import Choice, Loaded, Models
 
-MAX_NEW_TOKENS = 1000
-MAX_SAMPLES = 4
+WORKER = "generate"  # the page and the endpoints wait in one queue for the same worker
+SETTINGS = settings_of(Sampling)
+_SECONDS_BETWEEN_STEPS = 0.13  # 7 to 8 updates a second
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,39 @@ class WriteRequest:
     sampling: Sampling
 
 
+@dataclass(frozen=True)
+class Step:
+    """`prompt + kept` was given to the model, which wrote `texts` (one per sample)."""
+
+    prompt: str
+    kept: str = ""  # written by the model in earlier steps, in the sample that was continued
+    texts: tuple[str, ...] = ("",)
+    tokens: int = 0  # of all samples
+    seconds: float = 0.0
+    seed: int = 0
+    endings: tuple[str | None, ...] = ()  # why each sample stopped
+
+    @property
+    def basis(self) -> str:
+        return self.prompt + self.kept
+
+    def passage(self, sample: int) -> str:
+        """Everything that the model wrote in one sample, all steps together."""
+        return self.kept + self.texts[sample]
+
+    def summary(self, stopped: bool = False) -> str:
+        """ "87 tokens, 41 tok/s, seed 1234, stopped: end of text" """
+        speed = self.tokens / self.seconds if self.seconds else 0.0
+        words = [f"{self.tokens:,} token{'' if self.tokens == 1 else 's'}"]
+        words.append(f"{speed:.0f} tok/s" if speed >= 10 else f"{speed:.1f} tok/s")
+        words.append(f"seed {self.seed}")
+        if stopped:
+            words.append("stopped: by you")
+        elif self.endings and all(self.endings):
+            words.append("stopped: " + ", ".join(dict.fromkeys(self.endings)))
+        return ", ".join(words)
+
+
 def parse_request(
     models: Models, prompt: object, model: object, **settings: object
 ) -> WriteRequest:
@@ -34,13 +71,8 @@ def parse_request(
     choice = models.find(model)
     settings["seed"] = resolve_seed(settings.get("seed", -1))
     sampling = Sampling(**settings)
-    if sampling.max_new_tokens > MAX_NEW_TOKENS:
-        raise UserError(
-            f"max_new_tokens must be at most {MAX_NEW_TOKENS} here, not {sampling.max_new_tokens}. "
-            "Continue from what you got for more."
-        )
-    if sampling.samples > MAX_SAMPLES:
-        raise UserError(f"samples must be at most {MAX_SAMPLES} here, not {sampling.samples}.")
+    for one in SETTINGS:
+        one.within_offer().parse(getattr(sampling, one.name))
     return WriteRequest(choice, check_prompt(prompt), sampling)
 
 
@@ -54,3 +86,34 @@ def check_prompt(prompt: object) -> str:
             "The model sees only its last tokens: send the end of your text."
         )
     return prompt
+
+
+def stream_step(loaded: Loaded, step: Step, sampling: Sampling) -> Iterator[Step]:
+    """`step` as it grows; the last one has an ending for every sample.
+
+    Nothing runs between two steps: who stops asking has stopped the computation.
+    """
+    texts = [""] * sampling.samples
+    counts = [0] * sampling.samples
+    endings: list[str | None] = [None] * sampling.samples
+    started = time.perf_counter()
+    shown = 0.0  # so the first token shows at once
+
+    def snapshot() -> Step:
+        return replace(
+            step,
+            texts=tuple(texts),
+            tokens=sum(counts),
+            seconds=time.perf_counter() - started,
+            seed=sampling.seed,
+            endings=tuple(endings),
+        )
+
+    for piece in generate_pieces(loaded.model, loaded.tokenizer, step.basis, sampling):
+        texts[piece.sample] += piece.text
+        counts[piece.sample] = piece.tokens
+        endings[piece.sample] = piece.stop_reason
+        if not all(endings) and time.perf_counter() - shown >= _SECONDS_BETWEEN_STEPS:
+            yield snapshot()
+            shown = time.perf_counter()
+    yield snapshot()

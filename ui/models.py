@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from gpt2.errors import UserError
-from gpt2.hub.resolve import DOWNLOAD_BYTES, SIZE_REPOSITORIES, hub_name, is_cached, resolve
+from gpt2.hub.resolve import DOWNLOAD_BYTES, STORYTELLER, hub_name, is_cached, resolve
 from gpt2.inference import load_for_inference
 from gpt2.machine import machine_memory
 from gpt2.model import GPT2
@@ -25,8 +25,6 @@ from gpt2.tokenizer import Tokenizer
 from service.runs import Runs
 from ui.run_model import RunModel, models_of, short_name
 
-STORYTELLER = "storyteller"
-SIZES = tuple(SIZE_REPOSITORIES)
 _MEMORY_SHARE = 0.6  # of the machine, for all loaded models together
 
 
@@ -43,6 +41,11 @@ class Choice:
     @property
     def tells_stories(self) -> bool:
         return self.name == STORYTELLER
+
+    @property
+    def run_name(self) -> str:
+        """What a run that begins from it calls its base model."""
+        return self.title if self.is_run else self.name
 
     @property
     def is_run(self) -> bool:
@@ -132,10 +135,17 @@ class Models:
     def is_here(self, choice: Choice) -> bool:
         return is_cached(choice.source)
 
+    def require_here(self, name: object) -> Choice:
+        """As `find`, of what is on this machine: nothing is downloaded for a run."""
+        choice = self.find(name)
+        if not self.is_here(choice):
+            raise UserError(f"{choice.title} is not on this machine yet. Pick it above first.")
+        return choice
+
     def label(self, choice: Choice) -> str:
         """The picker's words: the title, and what choosing it costs."""
         if choice.name == STORYTELLER:
-            return f"{choice.title} · embedded"
+            return f"{choice.title} · bundled"
         if self.is_here(choice):
             return f"{choice.title} · on this machine"
         size = f"{choice.download / 1e9:.1f} GB" if choice.download else "size unknown"
@@ -202,7 +212,9 @@ class Models:
 
 def _make_choices(given: str | None) -> dict[str, Choice]:
     choices = [Choice(STORYTELLER, STORYTELLER, "Storyteller")]
-    choices += [Choice(size, size, f"GPT-2 {size}", DOWNLOAD_BYTES[size]) for size in SIZES]
+    choices += [
+        Choice(size, size, f"GPT-2 {size}", DOWNLOAD_BYTES[size]) for size in DOWNLOAD_BYTES
+    ]
     if given is not None:
         known = [choice for choice in choices if choice.source == given]
         choices = [choice for choice in choices if choice.source != given]

@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2.errors import UserError
 from service.runs import Runs
 from service.status import RunStatus
-from ui.finetune.run_html import PILLS
+from ui.finetune.run_html import pill
 from ui.words import ago
 
 _NAME = re.compile(r"run:([0-9a-f]{32})(?:@(\d{1,9}))?")
@@ -24,7 +24,7 @@ class RunModel:
 
     @classmethod
     def parse(cls, name: object) -> RunModel | None:
-        """None for what is no such name."""
+        """None for what is not such a name."""
         found = _NAME.fullmatch(name) if type(name) is str else None
         return cls(found[1], int(found[2]) if found[2] else None) if found else None
 
@@ -63,7 +63,7 @@ def run_rows(runs: Runs, owner: str | None) -> list[tuple[str, str]]:
         except UserError:  # expired a moment ago
             continue
         words = [status.preset, f"step {status.step:,}/{status.steps:,}"]
-        words += [PILLS[status.state].lower(), ago(time.time() - status.created)]
+        words += [pill(status.state).lower(), ago(time.time() - status.created)]
         rows.append((", ".join(words).capitalize(), run))
     return rows
 

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.themes.utils import colors, sizes
 
 _ASSETS = Path(__file__).with_name("assets")
-STYLES = [_ASSETS / name for name in ("style.css", "finetune.css")]
+STYLESHEETS = [_ASSETS / name for name in ("style.css", "finetune.css")]
 SCRIPT = _ASSETS / "page.js"
 
 SANS = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif'

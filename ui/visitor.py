@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 
 import gradio as gr
 
-from service.ids import is_id
-from service.runs import new_owner
+from service.ids import is_id, new_id
 
 # Both fixed: with random ones every restart of the server would make every visitor a stranger.
 _STORAGE_KEY = "gpt2-visitor"
@@ -25,13 +24,13 @@ class Visitor:
 
     @classmethod
     def parse(cls, value: object) -> Visitor:
-        """What the browser keeps; whatever is no id is left out."""
+        """What the browser keeps; whatever is not an id is left out."""
         kept = value if type(value) is dict else {}
         return cls(as_id(kept.get("owner")), as_id(kept.get("run")))
 
     def known(self) -> Visitor:
         """With an owner's id, made now if the browser had none."""
-        return self if self.owner else Visitor(new_owner(), self.run)
+        return self if self.owner else Visitor(new_id(), self.run)
 
     def at(self, run: str | None) -> Visitor:
         return Visitor(self.owner, run)

@@ -12,7 +12,7 @@ LOG_IN = "log in with `hf auth login`"
 
 
 @contextmanager
-def plain_words(repository: str, offline: str = "") -> Iterator[None]:
+def translate_hub_errors(repository: str, offline: str = "") -> Iterator[None]:
     """Turn whatever goes wrong between this machine and the Hub into a `UserError`.
 
     `offline` is what to say when the Hub cannot be reached at all.
@@ -69,7 +69,7 @@ def _explain_answer(error, repository: str) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f"{repository} has no such revision. Its page on the Hub lists branches and tags."
     if isinstance(error, RemoteEntryNotFoundError):
-        return f"{repository} on the Hub has no config.json: it is no model."
+        return f"{repository} on the Hub has no config.json: it is not a model."
     refused = status == 401 and "invalid" in text and "credentials" in text
     if isinstance(error, RepositoryNotFoundError) and not refused:
         return f"There is no public repository {repository} on the Hub. If it is private, {LOG_IN}."

@@ -6,15 +6,16 @@ and before a download one small request with a short timeout finds out whether t
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 
 from gpt2.errors import UserError
-from gpt2.hub.errors import plain_words
+from gpt2.folder import MODEL_FILES, is_whole
+from gpt2.hub.errors import translate_hub_errors
 
-STORYTELLER = Path(__file__).parents[2] / "models" / "storyteller"
+STORYTELLER = "storyteller"  # the bundled model
+STORYTELLER_FOLDER = Path(__file__).parents[2] / "models" / "storyteller"
 
 # OpenAI's released weights in the layout that `gpt2.folder` reads.
 SIZE_REPOSITORIES = {
@@ -24,18 +25,6 @@ SIZE_REPOSITORIES = {
     "1558M": "openai-community/gpt2-xl",
 }
 DOWNLOAD_BYTES = {"124M": 548e6, "355M": 1.52e9, "774M": 3.25e9, "1558M": 6.43e9}
-FILES = [
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "characters.json",
-    "README.md",
-]
 PROBE_SECONDS = 3.0
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -43,7 +32,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 def resolve(name: str) -> Path:
     """The model folder that `name` stands for, downloaded if it must be.
 
-    `name` is a folder, "storyteller" (embedded), a size ("124M", "355M", "774M", "1558M": the
+    `name` is a folder, "storyteller" (bundled), a size ("124M", "355M", "774M", "1558M": the
     released weights) or a Hub repository "user/name". `UserError` says what to do instead when
     nothing can be had under it; offline it comes within the probe's few seconds.
     """
@@ -56,8 +45,8 @@ def find_local(name: str) -> Path | None:
     """The folder of `name` if it is on this machine; asks no network."""
     if type(name) is not str or not name or len(name) > 1000 or "\0" in name:
         raise UserError(f"A model name is a short text, not {str(name)[:40]!r}.")
-    if name == "storyteller":
-        return STORYTELLER
+    if name == STORYTELLER:
+        return STORYTELLER_FOLDER
     if name in SIZE_REPOSITORIES:
         return _cached(SIZE_REPOSITORIES[name])
     if (Path(name).expanduser() / "config.json").is_file():
@@ -74,7 +63,7 @@ def hub_name(name: str) -> str | None:
     """The Hub repository that a `resolve` name stands for, for a card's `base_model`; or None."""
     if name in SIZE_REPOSITORIES:
         return SIZE_REPOSITORIES[name]
-    is_local = name == "storyteller" or Path(name).expanduser().exists()
+    is_local = name == STORYTELLER or Path(name).expanduser().exists()
     return name if not is_local and is_repository(name) else None
 
 
@@ -83,7 +72,7 @@ def _repository_of(name: str) -> str:
         return SIZE_REPOSITORIES[name]
     path = Path(name).expanduser()
     if path.is_dir():
-        raise UserError(f"{name} is no model folder: it has no config.json.")
+        raise UserError(f"{name} is not a model folder: it has no config.json.")
     if path.is_absolute() or not is_repository(name):
         sizes = ", ".join(SIZE_REPOSITORIES)
         raise UserError(
@@ -109,19 +98,6 @@ def _cached(repository: str) -> Path | None:
     return folder if is_whole(folder) else None
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether weights and tokenizer have all arrived: a download may have broken off."""
-    if not (folder / "model.safetensors").exists():
-        try:
-            shards = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
-        except (OSError, ValueError, LookupError):
-            return False
-        if not all((folder / shard).exists() for shard in shards.values()):
-            return False
-    pairs = (folder / "vocab.json").exists() and (folder / "merges.txt").exists()
-    return pairs or (folder / "characters.json").exists()
-
-
 def probe(
     repository: str,
     revision: str | None = None,
@@ -129,7 +105,7 @@ def probe(
 ) -> None:
     """One request for a few bytes, so that a missing network is known in seconds.
 
-    Raises what the Hub's client raises; `hub_errors.plain_words` says it to people.
+    Raises what the Hub's client raises; `hub_errors.translate_hub_errors` says it to people.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -143,9 +119,11 @@ def _download(name: str, repository: str) -> Path:
 
     offline = (
         f"{name} is not on this machine, and the Hub cannot be reached. Connect to the internet "
-        "and try again, or use the embedded model, storyteller."
+        "and try again, or use the bundled model, storyteller."
     )
     endpoint = os.environ.get("HF_ENDPOINT")
-    with plain_words(repository, offline):
+    with translate_hub_errors(repository, offline):
         probe(repository)
-        return Path(snapshot_download(repository, allow_patterns=FILES, endpoint=endpoint))
+        return Path(
+            snapshot_download(repository, allow_patterns=list(MODEL_FILES), endpoint=endpoint)
+        )

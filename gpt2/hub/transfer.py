@@ -13,22 +13,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from gpt2.errors import UserError
-from gpt2.files import new_folder, refuse_occupied
-from gpt2.folder import load_model, load_model_shape
-from gpt2.hub.errors import plain_words
-from gpt2.hub.resolve import FILES, is_repository, is_whole, probe
+from gpt2.files import new_folder, require_unused
+from gpt2.folder import (
+    CONFLICTING_FILES,
+    MODEL_FILES,
+    is_whole,
+    load_model,
+    load_model_shape,
+)
+from gpt2.hub.errors import translate_hub_errors
+from gpt2.hub.resolve import is_repository, probe
 from gpt2.model_card import CardFacts, write_card
 
-# Files of other models and tokenizers, which readers would take instead of those pushed.
-RIVALS = [
-    *FILES,
-    "tokenizer.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "pytorch_model.bin",
-    "pytorch_model-*.bin",
-    "pytorch_model.bin.index.json",
-]
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,200}")
 
 
@@ -74,7 +70,7 @@ def push(
         write_card(folder, CardFacts(title=repo_id.partition("/")[2]))
     endpoint = os.environ.get("HF_ENDPOINT")
     api = HfApi(token=token, endpoint=endpoint)
-    with plain_words(repo_id):
+    with translate_hub_errors(repo_id):
         _check_reachable(repo_id, token)
         if not pull_request:
             _create(api, repo_id, private, overwrite)
@@ -84,7 +80,7 @@ def push(
             repo_id=repo_id,
             folder_path=folder,
             allow_patterns=files_to_push(folder),
-            delete_patterns=RIVALS,
+            delete_patterns=[*MODEL_FILES, *CONFLICTING_FILES],
             revision=revision,
             create_pr=pull_request,
             commit_message=f"Upload {folder.resolve().name}",
@@ -98,30 +94,30 @@ def pull(
 ) -> Path:
     """Copy the model `repo_id` of the Hub into a new folder, and return that.
 
-    Without a token public repositories only. A download that broke off goes on when called again.
+    Without a token public repositories only. A download that broke off is resumed by the next call.
     """
     from huggingface_hub import snapshot_download
 
     folder = Path(folder).expanduser()
     _check_names(repo_id, revision)
-    refuse_occupied(folder)
-    with plain_words(repo_id):
+    require_unused(folder)
+    with translate_hub_errors(repo_id):
         probe(repo_id, revision, token or False)
     kept_for = re.sub(r"\W", "-", f"{repo_id}@{revision or 'main'}")
     with new_folder(folder, keep=kept_for) as aside:
-        with plain_words(repo_id):
+        with translate_hub_errors(repo_id):
             snapshot_download(
                 repo_id,
                 revision=revision,
                 token=token or False,
                 local_dir=aside,
-                allow_patterns=FILES,
+                allow_patterns=list(MODEL_FILES),
                 endpoint=os.environ.get("HF_ENDPOINT"),
             )
         try:
             _check_model(repo_id, aside)
         except UserError:
-            shutil.rmtree(aside)  # there is nothing to go on with
+            shutil.rmtree(aside)  # there is nothing to resume
             raise
         shutil.rmtree(aside / ".cache", ignore_errors=True)  # the client's notes on the download
     return folder
@@ -133,13 +129,13 @@ def files_to_push(folder: Path) -> list[str]:
     if "model.safetensors" in names:  # an index beside it is a left-over
         names = [name for name in names if not fnmatch(name, "model*-of-*.safetensors")]
         names = [name for name in names if name != "model.safetensors.index.json"]
-    return [name for name in names if any(fnmatch(name, pattern) for pattern in FILES)]
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in MODEL_FILES)]
 
 
 def _check_model(repo_id: str, folder: Path) -> None:
     if not is_whole(folder):
         raise UserError(
-            f"{repo_id} is no model that this program opens: it needs model.safetensors, and "
+            f"{repo_id} is not a model that this program can open: it needs model.safetensors, and "
             "vocab.json with merges.txt or characters.json."
         )
     load_model_shape(folder)
@@ -174,8 +170,8 @@ def _check_reachable(repo_id: str, token: str) -> None:
 def _check_names(repo_id: str, revision: str | None) -> None:
     if type(repo_id) is not str or not is_repository(repo_id):
         raise UserError(
-            f"{str(repo_id)[:120]!r} is no name of a repository. It is user/name, of letters, "
+            f"{str(repo_id)[:120]!r} is not a repository name. That is user/name, of letters, "
             'digits, "-", "_" and ".", without "--" and "..".'
         )
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise UserError(f"{revision[:120]!r} is no name of a branch, a tag or a commit.")
+        raise UserError(f"{revision[:120]!r} is not a branch, a tag or a commit.")

@@ -32,7 +32,7 @@ from gpt2.tokenizer import BytePairTokenizer
 DATA, INDEX = ".data-00000-of-00001", ".index"
 
 
-class Checkpoint:
+class OpenAICheckpoint:
     """An OpenAI checkpoint on disk whose names, shapes, types and size have been checked.
 
     `UserError` names what is missing, unknown, misshapen or truncated. Only the index is read here.
@@ -50,7 +50,9 @@ class Checkpoint:
             shapes = self._reader.get_variable_to_shape_map()
             types = self._reader.get_variable_to_dtype_map()
         except (self._tf.errors.OpError, RuntimeError, ValueError) as error:
-            raise UserError(f"{prefix}{INDEX} is no readable checkpoint index: {error}.") from None
+            raise UserError(
+                f"{prefix}{INDEX} is not a readable checkpoint index: {error}."
+            ) from None
         self._check_variables(shapes, types)
         self._check_size(Path(f"{prefix}{DATA}"))
 
@@ -118,7 +120,7 @@ def to_tensor(row: Row, values: np.ndarray, dtype: torch.dtype) -> Tensor:
 
 
 def compare(
-    checkpoint: Checkpoint, weights: Path, dtype: torch.dtype, step: Callable[[], object]
+    checkpoint: OpenAICheckpoint, weights: Path, dtype: torch.dtype, step: Callable[[], object]
 ) -> None:
     """Read a written file again, tensor by tensor, and hold each value against the checkpoint's.
 
@@ -193,7 +195,9 @@ def _prefix(directory: Path) -> Path:
             prefix = Path(latest)
     for end in (INDEX, DATA):
         if not Path(f"{prefix}{end}").is_file():
-            raise UserError(f"{directory} is no OpenAI checkpoint: {prefix.name}{end} is missing.")
+            raise UserError(
+                f"{directory} is not an OpenAI checkpoint: {prefix.name}{end} is missing."
+            )
     return prefix
 
 

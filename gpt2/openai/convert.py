@@ -9,16 +9,16 @@ import torch
 from tqdm import tqdm
 
 from gpt2.errors import UserError
-from gpt2.files import new_folder, refuse_occupied, refuse_small_disk
+from gpt2.files import new_folder, require_free_space, require_unused
 from gpt2.folder import load_model_shape, write_description
 from gpt2.model import SIZES
 from gpt2.model_card import CardFacts, write_card
-from gpt2.openai.checkpoint import Checkpoint, compare, import_tensorflow, to_tensor
+from gpt2.openai.checkpoint import OpenAICheckpoint, compare, import_tensorflow, to_tensor
 from gpt2.openai.release import fetch_release
 from gpt2.openai.tensor_file import file_header, write_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OPENAI_LICENCE = "https://github.com/openai/gpt-2/blob/master/LICENSE"
+OPENAI_LICENSE = "https://github.com/openai/gpt-2/blob/master/LICENSE"
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversi
     folder = Path(folder).expanduser()
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
-    refuse_occupied(folder)
+    require_unused(folder)
     import_tensorflow()  # before half a gigabyte is fetched for nothing
-    checkpoint = Checkpoint(_directory_of(source))
+    checkpoint = OpenAICheckpoint(_directory_of(source))
     if source in SIZES and checkpoint.config != SIZES[source]:
         raise UserError(f"{checkpoint.directory} holds another model than {source}.")
     with new_folder(folder) as aside:
@@ -66,12 +66,12 @@ def _directory_of(source: str) -> Path:
     return directory
 
 
-def _write(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> str:
+def _write(checkpoint: OpenAICheckpoint, folder: Path, dtype: torch.dtype) -> str:
     """Fill `folder` with a whole model, check it, and return the weights' sha256."""
     weights = folder / "model.safetensors"
     data_bytes = sum(torch.Size(shape).numel() for shape in checkpoint.shapes.values())
     header = len(file_header(checkpoint.shapes, dtype))
-    refuse_small_disk(folder, header + data_bytes * dtype.itemsize)
+    require_free_space(folder, header + data_bytes * dtype.itemsize)
     write_description(folder, checkpoint.config, checkpoint.tokenizer, dtype)
     with tqdm(total=2 * len(checkpoint.rows), desc="converting", disable=None) as bar:
 
@@ -88,14 +88,14 @@ def _write(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> str:
     return digest
 
 
-def _card_facts(source: str, checkpoint: Checkpoint, dtype: str, digest: str) -> CardFacts:
+def _card_facts(source: str, checkpoint: OpenAICheckpoint, dtype: str, digest: str) -> CardFacts:
     name = f"GPT-2 {source}" if source in SIZES else f"GPT-2 from {checkpoint.directory.name}"
     origin = f"OpenAI's release of {source}" if source in SIZES else "an OpenAI-format checkpoint"
     return CardFacts(
         title=name,
         license="other" if source in SIZES else None,
         license_name="modified-mit" if source in SIZES else None,
-        license_link=OPENAI_LICENCE if source in SIZES else None,
+        license_link=OPENAI_LICENSE if source in SIZES else None,
         description=(
             f"Converted from {origin} (TensorFlow) to {dtype}, without any training. After "
             "writing, every value was read back and compared with the checkpoint's."

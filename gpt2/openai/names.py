@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2.errors import UserError
+from gpt2.files import read_json, write_text
 from gpt2.folder import LIMITS
 from gpt2.model import SIZES, ModelConfig
-from gpt2.tokenizer import BytePairTokenizer, read_json, write_text
+from gpt2.tokenizer import BytePairTokenizer
 
 PREFIX = "model.ckpt"
 HPARAMS = {
@@ -81,7 +82,7 @@ def write_release_texts(directory: Path, config: ModelConfig, tokenizer: BytePai
 def read_hparams(path: Path) -> ModelConfig:
     """hparams.json as a shape, bounded as a folder's config.json is."""
     if not path.is_file():
-        raise UserError(f"{path.parent} is no OpenAI checkpoint: {path.name} is missing.")
+        raise UserError(f"{path.parent} is not an OpenAI checkpoint: {path.name} is missing.")
     described = read_json(path)
     if type(described) is not dict or set(described) != set(HPARAMS):
         raise UserError(f"{path} does not hold exactly {', '.join(HPARAMS)}.")
@@ -107,7 +108,7 @@ def read_hparams(path: Path) -> ModelConfig:
 def read_tokenizer(directory: Path, config: ModelConfig) -> BytePairTokenizer:
     for name in ("encoder.json", "vocab.bpe"):
         if not (directory / name).is_file():
-            raise UserError(f"{directory} is no OpenAI checkpoint: {name} is missing.")
+            raise UserError(f"{directory} is not an OpenAI checkpoint: {name} is missing.")
     try:
         tokenizer = BytePairTokenizer.from_files(
             directory / "vocab.bpe", directory / "encoder.json"

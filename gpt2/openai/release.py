@@ -14,11 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gpt2.errors import UserError
-from gpt2.files import is_disk_full, refuse_small_disk
+from gpt2.files import is_disk_full, require_free_space
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 URL_VARIABLE = "GPT2_RELEASE_URL"  # another place that has them: a mirror
-FILES = (
+RELEASE_FILES = (
     "checkpoint",
     "encoder.json",
     "hparams.json",
@@ -38,7 +38,7 @@ CHECKSUMS = {
     "124M/model.ckpt.meta": "4668c448fa11531fd6700460487f73e82d3272960cea942252f8744bf225c77b",
 }
 SIZES_IN_BYTES = {"124M/model.ckpt.data-00000-of-00001": 497_759_232}
-PROBE_SECONDS, READ_SECONDS = 4.0, 30.0
+HEAD_SECONDS, READ_SECONDS = 4.0, 30.0
 ATTEMPTS = 3  # in a row without a single byte
 CHUNK = 1 << 20
 
@@ -61,7 +61,7 @@ def fetch_release(size: str, base_url: str | None = None, cache: Path | None = N
     """
     base_url = base_url or os.environ.get(URL_VARIABLE) or URL
     folder = (cache or cache_folder()) / size
-    for name in FILES:
+    for name in RELEASE_FILES:
         if not (folder / name).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             _fetch(_probe(f"{base_url.rstrip('/')}/{size}/{name}", f"{size}/{name}"), folder / name)
@@ -80,7 +80,7 @@ def _probe(url: str, key: str) -> _Remote:
     """What the source says about a file, or that there is no source."""
     name = key.rpartition("/")[2]
     try:
-        with _open(url, "HEAD", {}, PROBE_SECONDS) as answer:
+        with _open(url, "HEAD", {}, HEAD_SECONDS) as answer:
             headers = answer.headers
     except urllib.error.HTTPError as error:
         raise UserError(f"{url} answers {error.code} {error.reason}. Try again later.") from None
@@ -92,7 +92,7 @@ def _probe(url: str, key: str) -> _Remote:
         ) from None
     length = headers.get("Content-Length", "")
     if not length.isdigit():
-        raise UserError(f"{url} does not say how long it is; that is no release file.")
+        raise UserError(f"{url} does not say how long it is; that is not a release file.")
     if int(length) != SIZES_IN_BYTES.get(key, int(length)):
         wanted = SIZES_IN_BYTES[key]
         raise UserError(f"{url} has {int(length):,} bytes; the released file has {wanted:,}.")
@@ -101,11 +101,11 @@ def _probe(url: str, key: str) -> _Remote:
 
 
 def _fetch(remote: _Remote, path: Path) -> None:
-    """Download into `path`.part, going on where that ends, check it, and give it its name."""
+    """Download into `path`.part, resuming where that ends, check it, and give it its name."""
     part = path.with_name(path.name + ".part")
     if _size(part) > remote.size:
         part.unlink()
-    refuse_small_disk(path, remote.size - _size(part))
+    require_free_space(path, remote.size - _size(part))
     idle = 0
     bar = tqdm(
         total=remote.size, initial=_size(part), unit="B", unit_scale=True, desc=path.name,
@@ -122,7 +122,7 @@ def _fetch(remote: _Remote, path: Path) -> None:
                 if idle == ATTEMPTS:
                     raise UserError(
                         f"Downloading {remote.url} broke off ({getattr(error, 'reason', error)}). "
-                        "What has arrived is kept; run the same command to go on."
+                        "What has arrived is kept; run the same command to resume."
                     ) from None
     _check(remote, part)
     os.replace(part, path)
@@ -171,7 +171,7 @@ def _open(url: str, method: str, headers: dict[str, str], seconds: float):
 def _refuse_full_disk(error: Exception, path: Path) -> None:
     if is_disk_full(error):
         raise UserError(
-            f"The disk of {path.parent} is full. Make room and run the same command to go on."
+            f"The disk of {path.parent} is full. Make room and run the same command to resume."
         ) from None
 
 

@@ -354,7 +354,7 @@ def test_an_index_may_not_name_files_outside_of_its_folder(shard, folder, charac
     (folder / "model.safetensors").rename(folder / "x.safetensors")
     (outside / "model.safetensors").unlink()
     write_index(outside, {"wte.weight": shard})
-    assert "which is no file of this folder" in refusal(outside)
+    assert "which is not a file in this folder" in refusal(outside)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_an_index_that_names_nothing_or_a_missing_shard_is_refused(folder):
     write_index(folder, {})
     assert "wte.weight and 27 more is missing" in refusal(folder)
     write_index(folder, {"wte.weight": "model-00001-of-00002.safetensors"})
-    assert "'model-00001-of-00002.safetensors', which is no file" in refusal(folder)
+    assert "'model-00001-of-00002.safetensors', which is not a file" in refusal(folder)
 
 
 # config.json

@@ -16,7 +16,7 @@ import pytest
 
 from gpt2.errors import UserError
 from gpt2.folder import load_model, save_model
-from gpt2.hub.resolve import STORYTELLER, find_local, resolve
+from gpt2.hub.resolve import STORYTELLER_FOLDER, find_local, resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import CharacterTokenizer
 
@@ -97,9 +97,9 @@ def resolve_elsewhere(name: str, cache: Path, endpoint: str) -> tuple[int, str, 
     return done.returncode, done.stdout.strip(), float(done.stderr.strip().splitlines()[-1])
 
 
-def test_a_folder_and_the_embedded_model_are_found_without_a_network(folder):
+def test_a_folder_and_the_bundled_model_are_found_without_a_network(folder):
     assert resolve(str(folder)) == folder
-    assert resolve("storyteller") == STORYTELLER
+    assert resolve("storyteller") == STORYTELLER_FOLDER
 
 
 def test_a_repository_is_downloaded_once_and_then_found_offline(hub, folder, tmp_path):
@@ -128,7 +128,7 @@ def test_offline_an_unknown_name_is_answered_in_two_seconds(name, tmp_path):
     status, message, seconds = resolve_elsewhere(name, tmp_path, "http://127.0.0.1:9")
     assert status == 2
     assert f"{name} is not on this machine" in message
-    assert "embedded model, storyteller" in message
+    assert "bundled model, storyteller" in message
     assert seconds < 2
 
 

@@ -266,7 +266,7 @@ FAILURES = {
     "gated": ("pull", "bob/gated", [], TOKEN, "bob/gated is gated: accept its terms"),
     "disabled": ("pull", "bob/disabled", [], TOKEN, "has been disabled"),
     "no such revision": ("pull at nowhere", "bob/model", [], TOKEN, "no such revision"),
-    "not a model": ("pull", "bob/empty", [], TOKEN, "no config.json: it is no model"),
+    "not a model": ("pull", "bob/empty", [], TOKEN, "no config.json: it is not a model"),
     "only pickled weights": ("pull", "bob/pickle", [], TOKEN, "needs model.safetensors"),
     "proposed to nothing": ("propose", "bob/none", [], TOKEN, "no public repository bob/none"),
     "the Hub is broken": (
@@ -355,14 +355,14 @@ def test_a_name_that_can_be_no_repository_is_refused_unasked(repo_id, hub, folde
         lambda: push(folder, repo_id, TOKEN),
         lambda: pull(repo_id, tmp_path / "pulled", TOKEN),
     ):
-        assert "no name of a repository" in message_of(action)
+        assert "not a repository name" in message_of(action)
     assert hub.requests == []
 
 
 @pytest.mark.parametrize("revision", ["", "..", "a/../b", "-x", "a b", "x" * 300, "a\nb"])
 def test_a_revision_that_can_be_none_is_refused_unasked(revision, hub, folder):
     message = message_of(lambda: push(folder, "ann/toy", TOKEN, revision=revision))
-    assert "no name of a branch" in message
+    assert "not a branch" in message
     assert hub.requests == []
 
 

@@ -109,12 +109,12 @@ def assert_equal_continuation(ours: GPT2, theirs: torch.nn.Module, prompt: list[
 
 
 @pytest.fixture
-def theirs(randomise_parameters):
+def theirs(randomize_parameters):
     """theirs(config, dtype): an oracle with random parameters."""
 
     def build(config: ModelConfig, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
         model = oracle(config, dtype)
-        randomise_parameters(model, seed=1, scale=0.3)
+        randomize_parameters(model, seed=1, scale=0.3)
         return model
 
     return build
@@ -280,11 +280,11 @@ def test_transformers_opens_and_runs_our_folders_without_one_word_of_warning(
 
 
 @pytest.fixture(scope="session")
-def full_size(tmp_path_factory, randomise_parameters):
+def full_size(tmp_path_factory, randomize_parameters):
     """A 124M model with random parameters in a folder that transformers wrote, and the model."""
     folder = tmp_path_factory.mktemp("full") / "124M"
     theirs = oracle(SIZES["124M"])
-    randomise_parameters(theirs, seed=4, scale=0.05)
+    randomize_parameters(theirs, seed=4, scale=0.05)
     theirs.save_pretrained(folder)
     gpt2_tokenizer().save(folder)
     yield folder, theirs

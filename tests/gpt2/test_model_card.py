@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from gpt2.folder import save_model
 from gpt2.hub.resolve import hub_name
-from gpt2.model_card import CardFacts, Losses, Sample, write_card
+from gpt2.model_card import CardFacts, CardSample, Losses, write_card
 from gpt2.tokenizer import BytePairTokenizer, byte_characters
 
 
@@ -33,8 +33,8 @@ def full_facts(**changes: object) -> CardFacts:
         "data": "Some old books.",
         "training": {"steps": 100, "learning_rate": 3e-4},
         "losses": Losses("my books", loss=2.5, perplexity=12.1825, bits_per_byte=1.1),
-        "samples": [Sample("Once", " upon a time.\nThe end.")],
-        "memorisation": "Nothing longer than nine words.",
+        "samples": [CardSample("Once", " upon a time.\nThe end.")],
+        "memorization": "Nothing longer than nine words.",
         "sha256": "ab" * 32,
     }
     return CardFacts(**{**facts, **changes})
@@ -70,7 +70,7 @@ def test_what_is_not_known_is_left_out(folder):
     card = read(folder, CardFacts(title="Bare"))
     assert card.data.eval_results is None
     assert card.data.base_model is None
-    for absent in ("## Training", "## Evaluation", "## Samples", "## Memorisation", "## Files"):
+    for absent in ("## Training", "## Evaluation", "## Samples", "## Memorization", "## Files"):
         assert absent not in card.text
     assert "None" not in card.content
     some = read(folder, full_facts(losses=Losses("x", bits_per_byte=1.2)))
@@ -92,7 +92,7 @@ HOSTILE = [
 def test_no_text_breaks_out_of_its_place(text, folder):
     """Samples and names are written by models and by strangers."""
     facts = full_facts(
-        title=text, losses=Losses(text, loss=1.0), samples=[Sample(text, text)],
+        title=text, losses=Losses(text, loss=1.0), samples=[CardSample(text, text)],
         training={"data": text}, tags=[text],
     )  # fmt: skip
     card = read(folder, facts)

@@ -19,7 +19,7 @@ import gpt2.openai.convert
 from gpt2.errors import UserError
 from gpt2.folder import load_model, save_model
 from gpt2.model import SIZES
-from gpt2.openai.checkpoint import Checkpoint, write_checkpoint
+from gpt2.openai.checkpoint import OpenAICheckpoint, write_checkpoint
 from gpt2.openai.convert import convert
 from gpt2.openai.names import name_map, write_release_texts
 from gpt2.openai.release import CHECKSUMS
@@ -104,7 +104,7 @@ def test_there_and_back_is_the_same_byte_for_byte(release, tmp_path):
 
 def test_back_and_there_keeps_a_model_of_ours(make_model, release, tmp_path):
     """Also one without QKV biases: the checkpoint has zeros for them, the folder too."""
-    tokenizer = Checkpoint(release).tokenizer
+    tokenizer = OpenAICheckpoint(release).tokenizer
     save_model(tmp_path / "ours", make_model(vocab_size=259, qkv_bias=False), tokenizer)
     write_checkpoint(tmp_path / "ours", tmp_path / "checkpoint")
     convert(str(tmp_path / "checkpoint"), tmp_path / "again")
@@ -146,7 +146,7 @@ def test_the_map_of_124m_is_the_index_of_the_published_release():
 
 def test_only_what_the_format_can_hold_is_written(make_model, characters, release, tmp_path):
     save_model(tmp_path / "characters", make_model(), characters)
-    tokenizer = Checkpoint(release).tokenizer
+    tokenizer = OpenAICheckpoint(release).tokenizer
     untied = make_model(vocab_size=259, tie_word_embeddings=False)
     save_model(tmp_path / "untied", untied, tokenizer)
     for name in ("characters", "untied"):
@@ -165,7 +165,7 @@ def test_another_number_format_is_the_nearest_of_every_value(dtype, release, var
     convert(str(release), tmp_path / "half", dtype)
     wanted = getattr(torch, dtype)
     model, _ = load_model(tmp_path / "half", device="cpu", dtype=wanted)
-    for name, row in Checkpoint(release).rows.items():
+    for name, row in OpenAICheckpoint(release).rows.items():
         expected = torch.from_numpy(variables[row.variable]).reshape(row.shape).to(wanted)
         assert torch.equal(model.state_dict()[name], expected), name
     config = json.loads((tmp_path / "half" / "config.json").read_text())
@@ -310,7 +310,7 @@ def test_a_data_file_of_another_checkpoint_is_refused(copy, tmp_path):
 @pytest.mark.parametrize("raw", [b"", b"noise" * 100, b"{}"])
 def test_an_index_of_another_kind_is_refused(raw, copy):
     (copy / "model.ckpt.index").write_bytes(raw)
-    assert "model.ckpt.index is no readable checkpoint index" in refusal(copy)
+    assert "model.ckpt.index is not a readable checkpoint index" in refusal(copy)
 
 
 @pytest.mark.parametrize(

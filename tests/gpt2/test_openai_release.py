@@ -18,7 +18,7 @@ import pytest
 import gpt2.openai.release
 from gpt2.errors import UserError
 from gpt2.openai.convert import convert
-from gpt2.openai.release import FILES, cache_folder, fetch_release
+from gpt2.openai.release import RELEASE_FILES, cache_folder, fetch_release
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "model.ckpt.data-00000-of-00001"
@@ -30,7 +30,9 @@ class Source:
 
     def __init__(self) -> None:
         random = __import__("random").Random(0)
-        self.files = {f"/774M/{name}": random.randbytes(3000 + i) for i, name in enumerate(FILES)}
+        self.files = {
+            f"/774M/{name}": random.randbytes(3000 + i) for i, name in enumerate(RELEASE_FILES)
+        }
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, Range
         self.break_after: int | None = None  # bytes of a body
         self.ranges = True
@@ -83,9 +85,9 @@ def source(monkeypatch):
 
 def test_seven_files_are_fetched_once(source, tmp_path):
     folder = fetch_release("774M", source.url, tmp_path)
-    assert {path.name for path in folder.iterdir()} == set(FILES)
-    assert len(FILES) == 7
-    for name in FILES:
+    assert {path.name for path in folder.iterdir()} == set(RELEASE_FILES)
+    assert len(RELEASE_FILES) == 7
+    for name in RELEASE_FILES:
         assert (folder / name).read_bytes() == source.files[f"/774M/{name}"]
     source.asked.clear()
     assert fetch_release("774M", NOWHERE, tmp_path) == folder
@@ -129,7 +131,7 @@ def test_a_server_that_never_sends_a_byte_is_given_up_and_the_part_is_kept(sourc
     (tmp_path / "774M").mkdir()
     part = tmp_path / "774M" / "checkpoint.part"
     part.write_bytes(source.files["/774M/checkpoint"][:17])
-    with pytest.raises(UserError, match=r"broke off.*run the same command to go on"):
+    with pytest.raises(UserError, match=r"broke off.*run the same command to resume"):
         fetch_release("774M", source.url, tmp_path)
     assert part.read_bytes() == source.files["/774M/checkpoint"][:17]
 
@@ -189,7 +191,7 @@ def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     """It takes the connection and says nothing."""
     import socket
 
-    monkeypatch.setattr(gpt2.openai.release, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(gpt2.openai.release, "HEAD_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UserError, match="cannot be reached"):

@@ -214,7 +214,7 @@ def test_where_the_operators_are_wrong_the_model_stays_plain(
 
 @needs_packing
 def test_only_models_too_large_for_the_cache_are_packed(characters, tmp_path, monkeypatch):
-    """The embedded model wrote 199 tokens a second packed and 278 plain."""
+    """The bundled model wrote 199 tokens a second packed and 278 plain."""
     config = ModelConfig(vocab_size=97, n_positions=48, n_embd=48, n_layer=2, n_head=3)
     save_model(tmp_path / "model", make_model(config), characters)
     small, _ = inference.load_for_inference(str(tmp_path / "model"))

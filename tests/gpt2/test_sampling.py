@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import fields
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from transformers.generation import (
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -24,7 +26,7 @@ from gpt2.sampling import (
     candidates,
     draw,
     invert,
-    penalise,
+    penalize,
     resolve_seed,
     sample,
 )
@@ -92,6 +94,21 @@ def test_the_kept_set_is_that_of_transformers(size):
         setting = (temperature, top_k, top_p)
         assert set(kept.ids.tolist()) == set(scores[0].isfinite().nonzero()[:, 0].tolist()), setting
         assert torch.allclose(kept.probabilities, expected[kept.ids], rtol=1e-3, atol=1e-6), setting
+
+
+@pytest.mark.parametrize("min_p", [0.001, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (40, 0.95)])
+def test_min_p_keeps_what_transformers_keeps(top_k, top_p, min_p):
+    for seed, temperature in itertools.product(range(5), (0.5, 1.0, 1.7)):
+        logits = random_logits(997, seed=seed, spread=3.0)
+        scores = TemperatureLogitsWarper(temperature)(None, logits[None])
+        if top_k:
+            scores = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, scores))
+        scores = MinPLogitsWarper(min_p)(None, scores)
+        kept = candidates(logits, temperature, top_k, top_p, min_p)
+        assert set(kept.ids.tolist()) == set(scores[0].isfinite().nonzero()[:, 0].tolist())
+        expected = scores[0].softmax(0)[kept.ids]
+        assert torch.allclose(kept.probabilities, expected.double(), rtol=1e-3, atol=1e-6)
 
 
 def test_a_flat_distribution_keeps_the_tail_that_top_p_asks_for():
@@ -204,7 +221,7 @@ def test_100_000_draws_have_the_frequencies_of_the_probabilities(number):
         weakened[token] *= penalty if weakened[token] < 0 else 1 / penalty
     expected = reference(weakened, temperature, top_k, top_p)
 
-    kept = candidates(penalise(logits, context, penalty), temperature, top_k, top_p)
+    kept = candidates(penalize(logits, context, penalty), temperature, top_k, top_p)
     generator = torch.Generator().manual_seed(200 + number)
     uniforms = torch.rand(100_000, dtype=torch.float64, generator=generator)
     counts = torch.bincount(invert(kept, uniforms), minlength=size).double()
@@ -255,7 +272,7 @@ def test_the_repetition_penalty_is_that_of_transformers(penalty):
     context = torch.randint(0, 60, (100,), generator=generator)
     before = logits.clone()
     expected = RepetitionPenaltyLogitsProcessor(penalty)(context[None], logits[None].clone())[0]
-    assert torch.equal(penalise(logits, context, penalty), expected)
+    assert torch.equal(penalize(logits, context, penalty), expected)
     assert torch.equal(logits, before), "the caller's logits were changed"
     assert (penalty == 1.0) == torch.equal(expected, before)
 
@@ -311,6 +328,7 @@ HUGE = [2**64, 1e300, 10**400, -(10**400), 10**5000]
             ("samples", bad)
             for bad in [*NOT_NUMBERS, *NOT_FINITE, *HUGE, -1, 0, 1.5, MAX_SAMPLES + 1]
         ),
+        *(("min_p", bad) for bad in [*NOT_NUMBERS, *NOT_FINITE, *HUGE, -0.01, 1.01]),
         *(("stop", bad) for bad in [None, 1, True, ["a"], b"a", "a" * 1001]),
         *(("stop_at_end_of_text", bad) for bad in [None, 0, 1, "true", [True]]),
     ],
@@ -330,20 +348,25 @@ def test_whole_numbers_may_come_as_floats_and_numbers_as_whole():
         temperature=1, top_k=40.0, top_p=1, repetition_penalty=2, max_new_tokens=5.0, seed=7.0,
         samples=2.0,
     )  # fmt: skip
-    assert sampling == Sampling(1.0, 40, 1.0, 2.0, 5, 7, 2)
+    assert sampling == Sampling(
+        temperature=1.0, top_k=40, top_p=1.0, repetition_penalty=2.0, max_new_tokens=5, seed=7,
+        samples=2,
+    )  # fmt: skip
     types = {field.name: type(getattr(sampling, field.name)) for field in fields(sampling)}
     assert [name for name, kind in types.items() if kind is float] == [
-        "temperature", "top_p", "repetition_penalty",
+        "temperature", "top_p", "repetition_penalty", "min_p",
     ]  # fmt: skip
     assert [name for name, kind in types.items() if kind is int] == [
-        "top_k", "max_new_tokens", "seed", "samples",
+        "max_new_tokens", "top_k", "seed", "samples",
     ]  # fmt: skip
 
 
 def test_the_ends_of_every_range_are_accepted():
-    Sampling(0, 0, 5e-324, 0.01, 1, 0, 1, "", False)
+    Sampling(1, 0, 0, 5e-324, 0.01, 0, 1, "", False, 0)
     last_seed = 2**63 - 1 - MAX_SAMPLES
-    last = Sampling(100, 10_000_000, 1.0, 100, MAX_NEW_TOKENS, last_seed, MAX_SAMPLES, "a" * 1000)
+    last = Sampling(
+        MAX_NEW_TOKENS, 100, 10_000_000, 1, 100, last_seed, MAX_SAMPLES, "a" * 1000, True, 1
+    )
     torch.Generator().manual_seed(last.seed + last.samples)  # the seed of every sample is one
 
 

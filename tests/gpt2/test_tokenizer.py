@@ -380,8 +380,8 @@ def test_a_table_gives_the_ids_of_tokenizers_or_is_refused(seed):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("merges.txt", b"#version: 0.2\na b c\n", "no merge: 'a b c'"),
-        ("merges.txt", b"#version: 0.2\nab\n", "no merge: 'ab'"),
+        ("merges.txt", b"#version: 0.2\na b c\n", "not a merge: 'a b c'"),
+        ("merges.txt", b"#version: 0.2\nab\n", "not a merge: 'ab'"),
         ("merges.txt", b"#version: 0.2\n\xff\xfe b\n", "cannot be read"),
         ("vocab.json", b"[1, 2]", "not a table from tokens to ids"),
         ("vocab.json", b'{"a": "0"}', "not a table from tokens to ids"),

@@ -10,32 +10,31 @@ import pytest
 from gpt2.errors import UserError
 from gpt2.folder import empty_model
 from gpt2.model import SIZES, ModelConfig
+from service import limits as limits_module
 from service import pace
-from service import plan as module
-from service.pace import Pace
-from service.plan import _plan, disk, estimate, memory
-from service.request import PRESET_NAMES
-from tests.support.toy_runs import LIMITS, QUICK, TEXT, order
+from service.pace import Pace, find_pace
+from service.plan import disk, first_config, make_plan, memory
+from service.request import EFFORTS
+from tests.support.toy_runs import LIMITS, QUICK
 from train.config import TrainConfig
 
-MEASURED = module.measured  # other tests put a known pace in its place
 STORYTELLER = ModelConfig(vocab_size=8192, n_positions=256, n_embd=256, n_layer=4, n_head=4)
 SLOW = Pace(window=0.15, update=0.02, evaluation=0.06)  # of the storyteller on one slow core
 VERY_SLOW = Pace(window=3.6, update=0.5, evaluation=1.4)  # of 124M there
 
 
 @pytest.fixture
-def paced(monkeypatch, base):
+def paced():
     """A function: the plan of a model of this shape at this pace."""
 
     def plan(shape, pace, tokens=100_000, preset="taste", limits=LIMITS, **changes):
-        monkeypatch.setattr(module, "measured", lambda *given: pace)
-        return _plan(order(base, changes, preset=preset), shape, tokens, limits)
+        config = first_config(shape, changes)
+        return make_plan(shape, config, preset, changes, tokens, pace, limits)
 
     return plan
 
 
-def test_taste_of_the_embedded_model_fits_its_time(paced):
+def test_taste_of_the_bundled_model_fits_its_time(paced):
     plan = paced(STORYTELLER, SLOW)
     assert plan.seconds < 55
     assert plan.steps >= 40
@@ -53,7 +52,7 @@ def test_a_fast_machine_makes_larger_batches_and_more_steps(paced):
 
 def test_presets_are_ordered_in_time_and_steps(paced):
     for tokens in (500, 20_000, 5_000_000):
-        plans = [paced(STORYTELLER, SLOW, tokens, name) for name in PRESET_NAMES]
+        plans = [paced(STORYTELLER, SLOW, tokens, name) for name in EFFORTS]
         trained = [p.steps * p.config.batch_size for p in plans]
         assert trained == sorted(trained)
         assert [p.seconds for p in plans] == sorted(p.seconds for p in plans)
@@ -119,7 +118,7 @@ def test_odd_settings_have_a_plan(paced, given):
 
 
 def test_memory_decides_the_micro_batch_and_what_is_refused(paced, monkeypatch):
-    monkeypatch.setattr(module, "machine_memory", lambda: 16e9)
+    monkeypatch.setattr(limits_module, "machine_memory", lambda: 16e9)
     for name, size in (("124M", 8), ("355M", 1)):
         plan = paced(SIZES[name], VERY_SLOW, limits=replace(LIMITS, memory_share=0.6), batch_size=8)
         assert plan.config.micro_batch_size >= size
@@ -141,11 +140,6 @@ def test_memory_holds_at_least_weights_gradients_and_means():
     assert disk(SIZES["124M"], config, 10**6) > 3 * 12 * weights
 
 
-def test_tokens_are_counted_where_they_are_not_given(no_probe, base):
-    counted, given = (estimate(order(base, {}), LIMITS, t) for t in (None, len(TEXT)))
-    assert counted == given
-
-
 def test_a_step_is_measured_once_in_a_process_of_its_own(monkeypatch):
     started = []
     run = subprocess.run
@@ -157,10 +151,10 @@ def test_a_step_is_measured_once_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setattr(subprocess, "run", count)
     shape = ModelConfig(vocab_size=97, n_positions=32, n_embd=16, n_layer=2, n_head=2)
     config = TrainConfig(block_size=16, precision="float32")
-    first = MEASURED(shape, config, 1)
+    first = find_pace(shape, config, 1)
     assert first.window > 0
     assert first.update > 0
-    assert MEASURED(shape, replace(config, steps=7, learning_rate=1.0, seed=3), 1) is first
+    assert find_pace(shape, replace(config, steps=7, learning_rate=1.0, seed=3), 1) is first
     assert len(started) == 1
 
 
@@ -189,7 +183,7 @@ def test_a_probe_that_dies_is_a_message(monkeypatch, error, message):
 
     monkeypatch.setattr(subprocess, "run", die)
     with pytest.raises(UserError, match=message):
-        MEASURED(STORYTELLER, TrainConfig(block_size=17), 1)
+        find_pace(STORYTELLER, TrainConfig(block_size=17), 1)
 
 
 def test_the_quick_settings_of_other_tests_are_a_plan(paced):

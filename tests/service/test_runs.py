@@ -20,14 +20,15 @@ import torch
 from gpt2.errors import UserError
 from gpt2.folder import load_model
 from service import ipc
-from service.request import RunOrder
-from service.runs import Runs, new_owner
-from service.status import RUNNING, thin
+from service.ids import new_id
+from service.request import RunRequest
+from service.runs import Runs
+from service.status import thin_progress
 from service.verdict import verdict
-from tests.support.toy_runs import LIMITS, LONG, QUICK, TEXT, order, wait, wait_for_end
+from tests.support.toy_runs import LIMITS, LONG, QUICK, TEXT, make_request, wait, wait_for_end
 
 ROOT = Path(__file__).parents[2]
-OWNER = new_owner()
+OWNER = new_id()
 LONGER = QUICK | {"steps": 200}
 
 
@@ -39,7 +40,7 @@ def weights(folder: Path) -> torch.Tensor:
 def undisturbed(tmp_path_factory, base, no_probe):
     """The status and the model of a whole run that nothing disturbed."""
     runs = Runs(tmp_path_factory.mktemp("undisturbed"), LIMITS)
-    run_id = runs.create(order(base, LONGER), OWNER)
+    run_id = runs.create(make_request(base, LONGER), OWNER)
     yield wait_for_end(runs, run_id), runs.model_folder(run_id)
     runs.close()
 
@@ -48,7 +49,7 @@ def test_a_run_from_order_to_zip(open_runs, base, tmp_path):
     upload = tmp_path / "upload.txt"
     upload.write_text(TEXT)
     runs = open_runs()
-    run_id = runs.create(order(base, file=upload, name="toy"), OWNER)
+    run_id = runs.create(make_request(base, file=upload, name="toy"), OWNER)
     assert not upload.exists()
     status = wait_for_end(runs, run_id)
     assert (status.state, status.message) == ("done", None), status.log_tail
@@ -60,9 +61,9 @@ def test_a_run_from_order_to_zip(open_runs, base, tmp_path):
     assert "fell from" in verdict(status)
     assert status.config["learning_rate"] == 3e-3
     assert status.encoding == "utf-8"
-    assert status.memorisation.share_of_8_grams >= 0
+    assert status.memorization.share_of_8_grams >= 0
     assert runs.runs_of(OWNER) == (run_id,)
-    spans = runs.memorised_spans(run_id, TEXT[:40] + "#####")
+    spans = runs.memorized_spans(run_id, TEXT[:40] + "#####")
     assert spans == [(TEXT[:40], True), ("#####", False)]
     found = [path for path in runs.folder.rglob("*") if path.is_file()]
     assert not any(b"universally acknowledged" in path.read_bytes() for path in found)
@@ -82,7 +83,7 @@ def test_a_run_from_order_to_zip(open_runs, base, tmp_path):
 
 def test_every_checkpoint_is_a_model(open_runs, base):
     runs = open_runs()
-    run_id = runs.create(order(base, QUICK | {"lora_rank": 2}), OWNER)
+    run_id = runs.create(make_request(base, QUICK | {"lora_rank": 2}), OWNER)
     status = wait_for_end(runs, run_id)
     last, best = status.checkpoints[-1].step, status.best_step
     assert torch.equal(weights(runs.model_folder(run_id, best)), weights(runs.model_folder(run_id)))
@@ -96,13 +97,13 @@ def test_every_checkpoint_is_a_model(open_runs, base):
 
 def test_a_tuned_model_is_tuned_further_and_its_own_base_may_go(open_runs, base):
     runs = open_runs()
-    first = runs.create(order(base), OWNER)
+    first = runs.create(make_request(base), OWNER)
     wait_for_end(runs, first)
-    second = runs.create(order(runs.model_folder(first), LONG), OWNER)
+    second = runs.create(make_request(runs.model_folder(first), LONG), OWNER)
     wait(runs, second, lambda status: status.step >= 1)
     before = weights(runs.model_folder(first))
     runs.discard(first)
-    os.kill(ipc.holder(runs.folder / second), signal.SIGKILL)
+    os.kill(ipc.lock_owner(runs.folder / second), signal.SIGKILL)
     wait(runs, second, lambda status: status.state == "interrupted")
     assert torch.equal(weights(runs.base_folder(second)), before)
     runs.resume(second)
@@ -112,7 +113,9 @@ def test_a_tuned_model_is_tuned_further_and_its_own_base_may_go(open_runs, base)
 @pytest.mark.parametrize("keep", ["best", "latest"])
 def test_stop_leaves_a_model_and_resume_goes_on(open_runs, base, keep):
     runs = open_runs()
-    run_id = runs.create(order(base, LONG | {"learning_rate": 0.05, "evaluate_every": 25}), OWNER)
+    run_id = runs.create(
+        make_request(base, LONG | {"learning_rate": 0.05, "evaluate_every": 25}), OWNER
+    )
     wait(runs, run_id, lambda status: status.step >= 30)
     assert runs.status(run_id).seconds_left > 0
     runs.stop(run_id, keep)
@@ -135,10 +138,10 @@ def test_stop_leaves_a_model_and_resume_goes_on(open_runs, base, keep):
 
 def test_a_killed_worker_is_interrupted_and_resumes_exactly(open_runs, base, undisturbed):
     runs = open_runs()
-    run_id = runs.create(order(base, LONGER), OWNER)
+    run_id = runs.create(make_request(base, LONGER), OWNER)
     for step in (1, 60, 120):
-        wait(runs, run_id, lambda s: s.state in RUNNING and s.step >= step)  # noqa: B023
-        os.kill(ipc.holder(runs.folder / run_id), signal.SIGKILL)
+        wait(runs, run_id, lambda s: s.state.is_running and s.step >= step)  # noqa: B023
+        os.kill(ipc.lock_owner(runs.folder / run_id), signal.SIGKILL)
         status = wait(runs, run_id, lambda status: status.state == "interrupted")
         assert "Resume" in status.message
         runs.resume(run_id)
@@ -152,9 +155,9 @@ def test_a_killed_worker_is_interrupted_and_resumes_exactly(open_runs, base, und
 
 def test_an_interrupted_run_is_stopped_into_a_model(open_runs, base):
     runs = open_runs()
-    run_id = runs.create(order(base, LONG), OWNER)
+    run_id = runs.create(make_request(base, LONG), OWNER)
     wait(runs, run_id, lambda status: status.step >= 15)
-    os.kill(ipc.holder(runs.folder / run_id), signal.SIGKILL)
+    os.kill(ipc.lock_owner(runs.folder / run_id), signal.SIGKILL)
     wait(runs, run_id, lambda status: status.state == "interrupted")
     runs.stop(run_id, "latest")
     status = wait(runs, run_id, lambda status: status.state == "stopped")
@@ -165,20 +168,20 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from service import plan
-from service.request import Limits
+from service.limits import Limits
 from service.pace import Pace
 from service.runs import Runs
-from tests.support.toy_runs import LIMITS, order, QUICK
-plan.measured = lambda *given: Pace(0.01, 0.001, 0.004)
+from tests.support.toy_runs import LIMITS, make_request, QUICK
+plan.find_pace = lambda *given: Pace(0.01, 0.001, 0.004)
 runs = Runs(Path(sys.argv[1]), LIMITS)
 for changes in (QUICK | {"steps": 200}, QUICK):
-    print(runs.create(order(Path(sys.argv[2]), changes), sys.argv[3]), flush=True)
+    print(runs.create(make_request(Path(sys.argv[2]), changes), sys.argv[3]), flush=True)
 time.sleep(300)
 """
 
 
 def test_the_server_dies_and_its_runs_do_not(open_runs, base, tmp_path, undisturbed):
-    """The worker ends by itself; a new server goes on with the queue."""
+    """The worker ends by itself; a new server takes over the queue."""
     arguments = [sys.executable, "-c", SERVER, str(tmp_path / "runs"), str(base), OWNER]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
@@ -192,10 +195,10 @@ def test_the_server_dies_and_its_runs_do_not(open_runs, base, tmp_path, undistur
     server.kill()
     server.wait()
     server.stdout.close()
-    assert ipc.holder(folder) is not None
+    assert ipc.lock_owner(folder) is not None
     runs = open_runs()
     assert set(runs.runs_of(OWNER)) == {first, second}
-    assert runs.status(first).state in RUNNING
+    assert runs.status(first).state.is_running
     queued = runs.status(second)
     assert (queued.state, queued.place) == ("queued", 1)
     assert wait_for_end(runs, first).state == "done"
@@ -205,9 +208,9 @@ def test_the_server_dies_and_its_runs_do_not(open_runs, base, tmp_path, undistur
 
 def test_a_dead_run_is_found_interrupted_by_a_new_server(open_runs, base):
     runs = open_runs()
-    run_id = runs.create(order(base, LONG), OWNER)
+    run_id = runs.create(make_request(base, LONG), OWNER)
     wait(runs, run_id, lambda status: status.step >= 1)
-    pid = ipc.holder(runs.folder / run_id)
+    pid = ipc.lock_owner(runs.folder / run_id)
     runs.close()
     os.kill(pid, signal.SIGKILL)
     later = open_runs()
@@ -217,15 +220,15 @@ def test_a_dead_run_is_found_interrupted_by_a_new_server(open_runs, base):
 def test_twenty_runs_of_ten_visitors_each_get_their_turn(open_runs, base, monkeypatch):
     """The queue alone, without the seconds that every process takes to start."""
     runs = open_runs(replace(LIMITS, running=0))
-    owners = [new_owner() for _ in range(10)]
-    ids = [runs.create(order(base), owner) for _ in range(2) for owner in owners]
+    owners = [new_id() for _ in range(10)]
+    ids = [runs.create(make_request(base), owner) for _ in range(2) for owner in owners]
     assert [runs.status(run_id).place for run_id in ids] == list(range(1, 21))
     waits = [runs.status(run_id).wait_seconds for run_id in ids]
     assert waits == sorted(waits)
     assert waits[0] == 0 < waits[1]
     for owner in owners:
         with pytest.raises(UserError, match="You have 2 runs"):
-            runs.create(order(base), owner)
+            runs.create(make_request(base), owner)
     assert all(set(runs.runs_of(owner)) == {ids[i], ids[i + 10]} for i, owner in enumerate(owners))
 
     started = []
@@ -264,13 +267,13 @@ def test_twenty_runs_of_ten_visitors_each_get_their_turn(open_runs, base, monkey
 
 def test_no_more_than_the_server_can_hold_wait(open_runs, base):
     runs = open_runs(replace(LIMITS, running=0, waiting=2))
-    first, second = (runs.create(order(base), new_owner()) for _ in range(2))
+    first, second = (runs.create(make_request(base), new_id()) for _ in range(2))
     with pytest.raises(UserError, match="2 runs are waiting already"):
-        runs.create(order(base), OWNER)
+        runs.create(make_request(base), OWNER)
     runs.stop(first)
     assert runs.status(first).state == "stopped"
     assert runs.status(second).place == 1
-    third = runs.create(order(base), OWNER)
+    third = runs.create(make_request(base), OWNER)
     assert runs.status(third).place == 2
     with pytest.raises(UserError, match="no result yet"):
         runs.model_folder(third)
@@ -283,7 +286,7 @@ def test_no_more_than_the_server_can_hold_wait(open_runs, base):
 
 def test_guessed_ids_get_nothing(open_runs, base, tmp_path):
     runs = open_runs(replace(LIMITS, running=0))
-    run_id = runs.create(order(base), OWNER)
+    run_id = runs.create(make_request(base), OWNER)
     odd = [None, 7, True, [], {}, "", "x", run_id[:-1], run_id.upper(), run_id + "0", f" {run_id}"]
     odd += [run_id.encode(), f"../{run_id}", f"{runs.folder}/{run_id}", "../../etc", "\0" * 32, "é"]
     guesses = [secrets.token_hex(16) for _ in range(1000)]
@@ -293,24 +296,24 @@ def test_guessed_ids_get_nothing(open_runs, base, tmp_path):
             with pytest.raises(UserError, match="no such run"):
                 ask(guess)
         with pytest.raises(UserError, match="no such run"):
-            runs.memorised_spans(guess, "")
+            runs.memorized_spans(guess, "")
         with pytest.raises(UserError, match="no such run"):
             runs.extend(guess, 1)
         assert runs.runs_of(guess) == ()
         assert runs.delete_owner(guess) == 0
     assert sorted(runs.folder.rglob("*")) == before
     assert runs.status(run_id).state == "queued"
-    assert run_id not in str(runs.runs_of(new_owner()))
-    stored = ipc.read(runs.folder / run_id, ipc.ORDER)
+    assert run_id not in str(runs.runs_of(new_id()))
+    stored = ipc.read(runs.folder / run_id, ipc.REQUEST)
     assert OWNER not in str(stored)
 
 
 def test_delete_my_data_ends_and_deletes_all_of_it(open_runs, base):
     runs = open_runs()
-    owners = (OWNER, OWNER, new_owner())
-    training, _, others = (runs.create(order(base, LONG), owner) for owner in owners)
+    owners = (OWNER, OWNER, new_id())
+    training, _, others = (runs.create(make_request(base, LONG), owner) for owner in owners)
     wait(runs, training, lambda status: status.step >= 1)
-    pid = ipc.holder(runs.folder / training)
+    pid = ipc.lock_owner(runs.folder / training)
     assert runs.delete_owner(OWNER) == 2
     assert not Path(f"/proc/{pid}/cmdline").exists()
     assert {p.name for p in runs.folder.iterdir() if not p.name.startswith(".")} == {others}
@@ -321,7 +324,7 @@ def test_delete_my_data_ends_and_deletes_all_of_it(open_runs, base):
 def test_runs_expire_after_the_last_look(open_runs, base):
     runs = open_runs(replace(LIMITS, running=0, expire_seconds=1000, download_seconds=1000))
     runs._swept = time.monotonic() + 1e6  # only when the test says so
-    looked_at, waiting, old = (runs.create(order(base), new_owner()) for _ in range(3))
+    looked_at, waiting, old = (runs.create(make_request(base), new_id()) for _ in range(3))
     for run_id in (looked_at, old):
         runs.stop(run_id)
     for run_id in (looked_at, waiting, old):
@@ -359,7 +362,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     runs = open_runs(replace(LIMITS, running=0, **limits))
     upload = tmp_path / "upload.txt"
     upload.write_text(TEXT)
-    for wanted in (order(base), order(base, file=upload)):
+    for wanted in (make_request(base), make_request(base, file=upload)):
         with pytest.raises(UserError, match=message):
             runs.create(wanted, OWNER)
     assert upload.exists()
@@ -372,7 +375,7 @@ def test_the_disk_is_promised_to_those_who_wait(open_runs, base):
     accepted = []
     while len(accepted) < 20:
         try:
-            accepted.append(runs.create(order(base), new_owner()))
+            accepted.append(runs.create(make_request(base), new_id()))
         except UserError as error:
             assert "no room" in str(error)  # noqa: PT017
             break
@@ -381,7 +384,7 @@ def test_the_disk_is_promised_to_those_who_wait(open_runs, base):
 
 def test_a_time_limit_stops_a_run_and_keeps_it(open_runs, base):
     runs = open_runs(replace(LIMITS, run_seconds=1))
-    run_id = runs.create(order(base, LONG), OWNER)
+    run_id = runs.create(make_request(base, LONG), OWNER)
     status = wait_for_end(runs, run_id)
     assert status.state == "stopped"
     assert "limit of" in status.message
@@ -391,12 +394,12 @@ def test_a_time_limit_stops_a_run_and_keeps_it(open_runs, base):
 
 def test_a_done_run_is_continued(open_runs, base):
     runs = open_runs()
-    run_id = runs.create(order(base), OWNER)
+    run_id = runs.create(make_request(base), OWNER)
     wait_for_end(runs, run_id)
     with pytest.raises(UserError, match="more steps"):
         runs.resume(run_id)
     for steps in (0, -1, 1.5, True, None, "5", float("nan"), 10**9, [3]):
-        with pytest.raises(UserError, match="steps must be from 1"):
+        with pytest.raises(UserError, match="steps must be a whole number from 1"):
             runs.extend(run_id, steps)
     runs.extend(run_id, 5)
     status = wait_for_end(runs, run_id)
@@ -406,11 +409,11 @@ def test_a_done_run_is_continued(open_runs, base):
 
 def test_a_run_in_slices(open_runs, base, undisturbed):
     runs = open_runs(replace(LIMITS, running=0))
-    run_id = runs.create(order(base, LONGER), OWNER)
+    run_id = runs.create(make_request(base, LONGER), OWNER)
     states = [runs.status(run_id).state]
     while states[-1] in ("queued", "interrupted"):
         for _ in runs.slice(run_id, 0.3):
-            assert runs.status(run_id).state in RUNNING
+            assert runs.status(run_id).state.is_running
         states.append(runs.status(run_id).state)
     assert set(states) == {"queued", "interrupted", "done"}
     assert torch.equal(weights(runs.model_folder(run_id)), weights(undisturbed[1]))
@@ -421,7 +424,7 @@ def test_a_run_in_slices(open_runs, base, undisturbed):
 def test_a_worker_that_cannot_start_fails_the_run(open_runs, base, monkeypatch):
     runs = open_runs()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    run_id = runs.create(order(base), OWNER)
+    run_id = runs.create(make_request(base), OWNER)
     status = wait(runs, run_id, lambda status: status.state == "failed")
     assert "could not start" in status.message
     monkeypatch.undo()
@@ -431,18 +434,18 @@ def test_a_broken_owner_is_told_to_reload(open_runs, base):
     runs = open_runs(replace(LIMITS, running=0))
     for owner in (None, "", 5, "short", ["a"], "Z" * 32, OWNER + "0"):
         with pytest.raises(UserError, match="Reload"):
-            runs.create(order(base), owner)
-    with pytest.raises(UserError, match="order"):
+            runs.create(make_request(base), owner)
+    with pytest.raises(UserError, match="request"):
         runs.create({"model": "toy"}, OWNER)
     with pytest.raises(UserError, match="keep must be one of"):
-        runs.stop(runs.create(order(base), OWNER), "both")
+        runs.stop(runs.create(make_request(base), OWNER), "both")
 
 
 def test_an_upload_may_have_any_name_and_nothing_else(open_runs, base, tmp_path):
     runs = open_runs(replace(LIMITS, running=0))
     long = tmp_path / f"{'n' * 250}.txt"
     long.write_text(TEXT)
-    run_id = runs.create(RunOrder(str(base), file=long), OWNER)
+    run_id = runs.create(RunRequest(str(base), file=long), OWNER)
     assert not long.exists()
     assert runs.status(run_id).state == "queued"
     secret = tmp_path / "secret.txt"
@@ -451,7 +454,7 @@ def test_an_upload_may_have_any_name_and_nothing_else(open_runs, base, tmp_path)
     link.symlink_to(secret)
     for file in (link, tmp_path, tmp_path / ("n" * 300 + ".txt"), Path("../../x.txt"), Path("\0")):
         with pytest.raises(UserError, match=r"not an ordinary|not there"):
-            runs.create(RunOrder(str(base), file=file), OWNER)
+            runs.create(RunRequest(str(base), file=file), OWNER)
     assert secret.exists()
 
 
@@ -464,7 +467,7 @@ def test_a_long_run_is_thinned_to_its_shape(open_runs, base):
     ]
     points[3003] = replace(points[3003], validation_loss=0.5)
     points[777] = replace(points[777], message="halved")
-    kept = thin(points)
+    kept = thin_progress(points)
     assert len(kept) <= 400
     assert (kept[0], kept[-1]) == (points[0], points[-1])
     assert {points[3003], points[777]} <= set(kept)

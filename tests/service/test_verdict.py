@@ -9,6 +9,7 @@ import pytest
 from service.status import RunStatus
 from service.verdict import verdict
 from train.run_folder import Progress
+from train.states import RunState
 
 
 def status(state="done", losses=(), validation_tokens=5000, **more):
@@ -21,7 +22,7 @@ def status(state="done", losses=(), validation_tokens=5000, **more):
     best = min(measured) if measured else (None, None)
     return RunStatus(
         id="0" * 32,
-        state=state,
+        state=RunState(state),
         model="storyteller",
         preset="taste",
         step=10 * max(0, len(losses) - 1),
@@ -49,33 +50,33 @@ def status(state="done", losses=(), validation_tokens=5000, **more):
         (
             {"losses": (3.91, 3.42, 3.6)},
             "Best at step 10: validation loss fell from 3.91 to 3.42 (perplexity 50 to 31). "
-            "After that it began to memorise: the best checkpoint is kept.",
+            "After that it began to memorize: the best checkpoint is kept.",
         ),
         (
             {"losses": (3.91, 3.42, 3.6), "state": "training"},
             "Best at step 10: validation loss fell from 3.91 to 3.42 (perplexity 50 to 31). "
-            "After that it began to memorise: the best checkpoint is safe.",
+            "After that it began to memorize: the best checkpoint is safe.",
         ),
         (
             {"losses": (2.1, 1.9), "state": "training"},
-            "So far the validation loss fell from 2.10 to 1.90 (perplexity 8.2 to 6.7), and it "
-            "still learns.",
+            "So far the validation loss fell from 2.10 to 1.90 (perplexity 8.2 to 6.7), and is "
+            "still improving.",
         ),
         (
             {"losses": (3.0, 3.2, 3.4), "state": "stopped"},
-            "The model did not get better on the text kept aside than the base model (validation "
+            "The model did not get better on the held-out text than the base model (validation "
             "loss 3.00): the text is too short to learn from, or the learning rate does not suit "
             "it.",
         ),
         (
             {"losses": (3.0, 2.999)},
-            "The model did not get better on the text kept aside than the base model (validation "
+            "The model did not get better on the held-out text than the base model (validation "
             "loss 3.00): the text is too short to learn from, or the learning rate does not suit "
             "it.",
         ),
         (
             {"losses": (3.0, 3.2), "state": "evaluating"},
-            "So far the model is not better on the text kept aside than the base model.",
+            "So far the model is not better on the held-out text than the base model.",
         ),
         (
             {"losses": (None, None)},
@@ -89,7 +90,7 @@ def status(state="done", losses=(), validation_tokens=5000, **more):
         (
             {"losses": (3.91, 3.42), "validation_tokens": 90},
             "Best at step 10: validation loss fell from 3.91 to 3.42 (perplexity 50 to 31). Only "
-            "90 tokens were kept for validation, so this is rough.",
+            "90 tokens were held out for validation, so this is rough.",
         ),
         (
             {"losses": (1e6, 3.42)},

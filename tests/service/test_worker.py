@@ -20,9 +20,9 @@ import torch
 from gpt2.errors import UserError
 from gpt2.folder import load_model
 from service import ipc, worker
-from service.submit import take_in
+from service.submit import create_run
 from service.worker import PAUSED, train_slice
-from tests.support.toy_runs import LIMITS, LONG, QUICK, order
+from tests.support.toy_runs import LIMITS, LONG, QUICK, make_request
 from train.run_folder import Progress, RunFolder
 from train.trainer import Trainer
 
@@ -35,8 +35,8 @@ def begin(tmp_path, base, no_probe):
 
     def begin(name="run", changes=QUICK, **limits):
         path = tmp_path / name
-        given = order(base, changes)
-        take_in(given, path, path, "owner", replace(LIMITS, **limits), lambda size: None)
+        given = make_request(base, changes)
+        create_run(given, path, path, "owner", replace(LIMITS, **limits), lambda size: None)
         return RunFolder(path)
 
     return begin
@@ -78,8 +78,8 @@ def test_slices_make_the_run_that_was_never_cut(begin):
         slices += 1
         if sliced.state()["state"] != "done":
             assert sliced.state()["cause"] == PAUSED
-            assert sliced.steps()[-1] == sliced.state()["step"]
-            assert ipc.holder(sliced.path) is None
+            assert sliced.checkpoints.steps()[-1] == sliced.state()["step"]
+            assert ipc.lock_owner(sliced.path) is None
         assert slices < 200
     assert slices > 2
     assert steps == list(range(31))
@@ -93,17 +93,17 @@ def test_a_slice_that_is_dropped_lets_go_of_the_run(begin):
     run = begin()
     slice_ = train_slice(run.path, 1e9)
     next(slice_)
-    assert ipc.holder(run.path) == os.getpid()
+    assert ipc.lock_owner(run.path) == os.getpid()
     slice_.close()
-    assert ipc.holder(run.path) is None
+    assert ipc.lock_owner(run.path) is None
     exhaust(run)
     assert run.state()["state"] == "done"
 
 
 def test_only_one_process_trains_a_run(begin, monkeypatch):
     run = begin()
-    monkeypatch.setattr(ipc.held.__wrapped__, "__defaults__", (0.1,))
-    with ipc.held(run.path), pytest.raises(UserError, match="Another process"):
+    monkeypatch.setattr(ipc.run_lock.__wrapped__, "__defaults__", (0.1,))
+    with ipc.run_lock(run.path), pytest.raises(UserError, match="Another process"):
         exhaust(run)
     assert run.state()["state"] == "preparing"
 
@@ -121,7 +121,7 @@ def test_a_stop_request_ends_it_with_a_model(begin, keep):
         (p for p in run.progress() if p.validation_loss is not None),
         key=lambda p: p.validation_loss,
     ).step
-    saved = run.load(best if keep == "best" else 25).model
+    saved = run.checkpoints.load(best if keep == "best" else 25).model
     kept = load_model(run.model, "cpu")[0].state_dict()
     assert all(torch.equal(saved[name], kept[name]) for name in saved)
 
@@ -129,9 +129,9 @@ def test_a_stop_request_ends_it_with_a_model(begin, keep):
 def test_the_term_signal_saves_a_model_and_leaves(begin):
     run = begin(changes=LONG)
     with process(run) as started:
-        wait_until(lambda: max(run.steps(), default=0) >= 10)
+        wait_until(lambda: max(run.checkpoints.steps(), default=0) >= 10)
         beat = ipc.read(run.path, ipc.HEARTBEAT)
-        assert beat["pid"] == started.pid == ipc.holder(run.path)
+        assert beat["pid"] == started.pid == ipc.lock_owner(run.path)
         assert os.getpriority(os.PRIO_PROCESS, started.pid) >= 10
         started.send_signal(signal.SIGTERM)
         assert started.wait(30) == 0
@@ -153,12 +153,12 @@ def test_the_heart_beats_during_a_long_step(tmp_path, monkeypatch):
 
 def test_a_dead_process_holds_nothing(begin):
     run = begin(changes=LONG)
-    assert ipc.holder(run.path) is None
+    assert ipc.lock_owner(run.path) is None
     with process(run) as started:
-        wait_until(lambda: ipc.holder(run.path) == started.pid)
+        wait_until(lambda: ipc.lock_owner(run.path) == started.pid)
         started.kill()
         started.wait()
-    assert ipc.holder(run.path) is None
+    assert ipc.lock_owner(run.path) is None
     assert (run.path / ipc.LOCK).read_text() == str(started.pid)
 
 
@@ -195,7 +195,7 @@ def test_every_failure_says_its_cause_and_what_to_do(begin, monkeypatch, capsys,
     state = run.state()
     assert state["state"] == "failed"
     assert re.search(words, state["cause"])
-    assert ipc.holder(run.path) is None
+    assert ipc.lock_owner(run.path) is None
     assert not (run.path / ipc.STOP).exists()
     assert ("ZeroDivisionError" in capsys.readouterr().err) == isinstance(error, ZeroDivisionError)
     monkeypatch.undo()
@@ -213,7 +213,7 @@ def test_not_finite_weights_fail_with_their_cause(begin):
         patch.setattr(Trainer, "_step", broken)
         exhaust(run)
     assert run.state()["cause"] == "At step 3 the loss was not finite again."
-    assert run.steps() == [0]
+    assert run.checkpoints.steps() == [0]
 
 
 def test_patience_is_told(begin):
@@ -232,12 +232,12 @@ def test_no_text_in_the_log_and_the_phases_in_turn(begin, monkeypatch):
     assert set(phases) == {"training", "evaluating", "sampling", "saving"}
     assert phases[:3] == ["evaluating", "sampling", "saving"]
     assert ipc.log_tail(run.path) is None
-    assert json.loads((run.path / ipc.MEMORISATION).read_text())["share_of_8_grams"] >= 0
+    assert json.loads((run.path / ipc.MEMORIZATION).read_text())["share_of_8_grams"] >= 0
 
 
 def test_only_so_many_validation_tokens_are_measured_as_planned(begin):
     run = begin(changes=QUICK | {"validation_share": 0.5})
-    planned = ipc.read(run.path, ipc.ORDER)["validation_tokens"]
+    planned = ipc.read(run.path, ipc.REQUEST)["validation_tokens"]
     assert planned < (run.tokens / "valid.bin").stat().st_size / 2
     limited = worker._limited(worker.existing_job(run.path, worker.World(), ()))
     assert len(limited.data.validation) == planned

@@ -22,7 +22,7 @@ import gpt2.generate
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import gpt2_tokenizer
-from service.request import Limits
+from service.limits import Limits
 from service.runs import Runs
 from ui.models import Models
 

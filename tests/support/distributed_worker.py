@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from gpt2.model import GPT2, ModelConfig
+from gpt2.text import TextFile
 from gpt2.tokenizer import CharacterTokenizer
 from train.config import TrainConfig
 from train.data import build_corpus, open_corpus
@@ -63,7 +64,7 @@ def main(out: Path, kind: str) -> None:
         if world.is_main and not tokens.exists():
             out.mkdir(parents=True, exist_ok=True)
             (out / "text.txt").write_text(TEXT)
-            build_corpus([out / "text.txt"], tokenizer, tokens, config, None)
+            build_corpus([TextFile(out / "text.txt")], tokenizer, tokens, config)
             RunFolder.create(out / "run")
         world.barrier()
         torch.manual_seed(1)
@@ -77,7 +78,7 @@ def main(out: Path, kind: str) -> None:
         for progress in train(model, data, config, run, world, lambda: len(seen) > stop_at):
             seen.append(progress)
         if world.is_main:
-            last = run.newest()
+            last = run.checkpoints.newest()
             losses = torch.tensor([p.loss or 0.0 for p in run.progress()], dtype=torch.float64)
             save_file(last.model | {"losses": losses}, out / "result.safetensors")
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpt2.errors import UserError
-from service.request import RunOrder
+from service.request import RunRequest
 from service.status import CheckpointInfo, RunStatus, Sample
-from train.memorization import Memorisation
+from train.memorization import Memorization
 from train.run_folder import Progress
+from train.states import RunState
 
 RUN = "0123456789abcdef" * 2
 OWNER = "fedcba9876543210" * 2
@@ -35,15 +36,17 @@ class FakeRuns:
     folder: Path | None = None  # of every model
     asked: list[tuple] = field(default_factory=list)
 
-    def create(self, order: RunOrder, owner: str) -> str:
+    def create(self, order: RunRequest, owner: str) -> str:
         self.asked.append(("create", order, owner))
-        self.statuses[RUN] = RunStatus(RUN, "queued", order.model, order.preset, 0, 60, place=1)
+        self.statuses[RUN] = RunStatus(
+            RUN, RunState.QUEUED, order.model, order.preset, 0, 60, place=1
+        )
         self.owners[RUN] = owner
         return RUN
 
     def status(self, run_id: object) -> RunStatus:
         if type(run_id) is not str or run_id not in self.statuses:
-            raise UserError("There is no such run (any more).")
+            raise UserError("There is no such run, or not anymore.")
         return self.statuses[run_id]
 
     def runs_of(self, owner: object) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ class FakeRuns:
     def base_folder(self, run_id: object) -> Path:
         return self.model_folder(run_id)
 
-    def memorised_spans(self, run_id: object, sample: str) -> list[tuple[str, bool]]:
+    def memorized_spans(self, run_id: object, sample: str) -> list[tuple[str, bool]]:
         found = " Trimmed the wick at eight, at midnight, at four."
         before, there, after = sample.partition(found)
         spans = [(before, False), (there, True), (after, False)]
@@ -102,7 +105,8 @@ def make_status(step: int = 60, steps: int = 60, state: str = "done", **changes)
     measured = [point for point in progress if point.validation_loss is not None]
     best = min(measured, key=lambda point: point.validation_loss)
     points = [at for at in (20, 40, 60) if at <= step]
-    running = state not in ("done", "stopped", "failed", "interrupted")
+    state = RunState(state)
+    running = state.is_active
     status = RunStatus(
         id=RUN,
         state=state,
@@ -124,7 +128,7 @@ def make_status(step: int = 60, steps: int = 60, state: str = "done", **changes)
         validation_tokens=96,
         train_tokens=864,
         config={"sample_prompt": "First of April.", "seed": 0},
-        memorisation=Memorisation("Trimmed the wick at eight, at midnight, at four.", 48, 0.14),
+        memorization=Memorization("Trimmed the wick at eight, at midnight, at four.", 48, 0.14),
         result_ready=not running,
     )
     return replace(status, **changes)

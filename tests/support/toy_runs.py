@@ -13,7 +13,8 @@ import torch
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import BytePairTokenizer, byte_characters
-from service.request import Limits, RunOrder
+from service.limits import Limits
+from service.request import RunRequest
 from service.runs import Runs
 
 TEXT = "It is a truth universally acknowledged, that a text must be long.\n" * 40
@@ -43,10 +44,10 @@ def make_base(folder: Path) -> Path:
     return folder
 
 
-def order(base: Path, changes: dict | None = None, **more: object) -> RunOrder:
+def make_request(base: Path, changes: dict | None = None, **more: object) -> RunRequest:
     settings = tuple((QUICK if changes is None else changes).items())
     source = {} if "file" in more or "text" in more else {"text": TEXT}
-    return RunOrder(str(base), changes=settings, **source, **more)
+    return RunRequest(str(base), changes=settings, **source, **more)
 
 
 def wait(runs: Runs, run_id: str, until, seconds: float = 120):
@@ -63,4 +64,4 @@ def wait(runs: Runs, run_id: str, until, seconds: float = 120):
 
 
 def wait_for_end(runs: Runs, run_id: str):
-    return wait(runs, run_id, lambda status: not status.is_active)
+    return wait(runs, run_id, lambda status: not status.state.is_active)

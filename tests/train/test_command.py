@@ -83,7 +83,7 @@ def undisturbed(tmp_path_factory):
 
 
 def assert_same_result(run: Path, expected: RunFolder) -> None:
-    ours, theirs = RunFolder(run).load(30), expected.load(30)
+    ours, theirs = RunFolder(run).checkpoints.load(30), expected.checkpoints.load(30)
     for part in ("model", "optimizer"):
         for name, tensor in getattr(theirs, part).items():
             assert torch.equal(getattr(ours, part)[name], tensor), name
@@ -146,7 +146,7 @@ def test_a_finished_run_is_continued_for_more_steps(undisturbed, tmp_path):
     assert status == 0, error
     assert "step 35" in out
     assert RunFolder(run).state()["step"] == 35
-    assert RunFolder(run).description()["train"]["steps"] == 35  # what a crash would go on to
+    assert RunFolder(run).description()["train"]["steps"] == 35  # what a crash would be resumed to
     status, _, error = call("run", "--out", run, "--resume", "--steps", 40, "--learning-rate", 0.5)
     assert status == 2
     assert "learning_rate was 0.006" in error
@@ -191,10 +191,13 @@ def test_evaluate_reports_what_training_reports(undisturbed, tmp_path):
         (["--out", "{new}", "--data", "{text}"], "--model NAME"),
         (["--out", "{new}", "--data", "{text}", *TINY, "--model", "x/y"], "--model NAME"),
         (["--out", "{old}", "--data", "{text}", *TINY], "--resume"),
-        (["--out", "{new}", "--resume"], "no run folder"),
+        (["--out", "{new}", "--resume"], "not a run folder"),
         (["--out", "{new}", "--data", "{text}", *TINY, "--learning-rate", "nan"], "learning_rate"),
         (["--out", "{new}", "--data", "{text}", *TINY, "--dropout", "1"], "dropout"),
-        (["--out", "{new}", "--data", "{text}", *TINY, "--steps", "many"], "--steps"),
+        (
+            ["--out", "{new}", "--data", "{text}", *TINY, "--steps", "many"],
+            "steps must be a whole number",
+        ),
         (["--out", "{new}", "--data", "{empty}", *TINY], "The text is empty"),
         (["--out", "{new}", "--data", "{short}", *TINY], "fewer than two"),
     ],

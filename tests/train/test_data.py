@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpt2.errors import UserError
+from gpt2.text import TextFile
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
 from train.config import TrainConfig
 from train.data import Windows, build_corpus, fit_block, open_corpus
@@ -19,7 +20,7 @@ def corpus_of(tmp_path, text, config=CONFIG, tokenizer=None):
     file = tmp_path / "text.txt"
     file.write_text(text, encoding="utf-8")
     tokenizer = tokenizer or CharacterTokenizer.from_text(text)
-    return build_corpus([file], tokenizer, tmp_path / "tokens", config, None)
+    return build_corpus([TextFile(file)], tokenizer, tmp_path / "tokens", config)
 
 
 def test_the_tail_is_split_off_as_nanogpt_does(tmp_path):

@@ -1,4 +1,4 @@
-"""The memorisation meter against brute force."""
+"""The memorization meter against brute force."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from gpt2.text import TextFile
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
 from train.config import TrainConfig
 from train.data import build_corpus
@@ -113,7 +114,7 @@ def test_the_index_is_found_again_on_disk(tmp_path):
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     folder = tmp_path / "tokens"
     config = TrainConfig(validation_share=0.0)
-    corpus = build_corpus([tmp_path / "text.txt"], ALPHABET, folder, config, None)
+    corpus = build_corpus([TextFile(tmp_path / "text.txt")], ALPHABET, folder, config)
     ALPHABET.save(folder)
     assert open_training_text(folder) is None
     built = TrainingText.build(corpus.train, ALPHABET)

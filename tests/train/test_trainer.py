@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gpt2.model import GPT2, ModelConfig
+from gpt2.text import TextFile
 from gpt2.tokenizer import CharacterTokenizer
 from train.config import TrainConfig
 from train.data import build_corpus
@@ -48,7 +49,7 @@ def start(tmp_path):
         model = GPT2(replace(shape, dropout=config.dropout)).to(dtype)
         path = tmp_path / name
         run = RunFolder(path) if path.exists() else RunFolder.create(path)
-        data = build_corpus([file], tokenizer, tmp_path / f"tokens-{name}", config, None)
+        data = build_corpus([TextFile(file)], tokenizer, tmp_path / f"tokens-{name}", config)
         return model, data, config, run
 
     return begin
@@ -91,7 +92,10 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(start, dropout, micro,
         logged = second[3].progress()
         assert [p.loss for p in logged] == [p.loss for p in expected]
         assert later[0].step == split + 1
-        last, wanted = second[3].load(config.steps), straight[3].load(config.steps)
+        last, wanted = (
+            second[3].checkpoints.load(config.steps),
+            straight[3].checkpoints.load(config.steps),
+        )
         for part in ("model", "optimizer"):
             ours, theirs = getattr(last, part), getattr(wanted, part)
             assert set(ours) == set(theirs)
@@ -151,8 +155,8 @@ def test_a_loss_that_is_not_finite_is_never_stepped(start):
     messages = [p.message for p in seen if p.message]
     assert len(messages) == 1
     assert "Went back to step 2 and halved" in messages[0]
-    assert torch.isfinite(run.newest().model["wpe.weight"]).all()
-    assert run.newest().step == 2
+    assert torch.isfinite(run.checkpoints.newest().model["wpe.weight"]).all()
+    assert run.checkpoints.newest().step == 2
 
 
 def test_out_of_memory_halves_the_micro_batch_once_and_says_so(start, monkeypatch):
@@ -170,7 +174,7 @@ def test_out_of_memory_halves_the_micro_batch_once_and_says_so(start, monkeypatc
     monkeypatch.setattr(GPT2, "hidden", hungry)
     seen = list(train(*arguments))
     assert [p.message for p in seen if p.message] == [
-        "Out of memory at a micro-batch of 8. Going on with 4 and twice the accumulation; "
+        "Out of memory at a micro-batch of 8. Continuing with 4 and twice the accumulation; "
         "results are equivalent."
     ]
     losses = [p.loss for p in seen if p.loss is not None]
@@ -225,7 +229,7 @@ def test_patience_ends_a_run_and_the_result_is_the_best(start):
     assert len(seen) < 100
     assert losses.index(min(losses)) == len(losses) - 3
     assert run.state()["state"] == "done"
-    best = run.load(losses.index(min(losses)))
+    best = run.checkpoints.load(losses.index(min(losses)))
     assert all(torch.equal(p, best.model[name]) for name, p in model.named_parameters())
 
 
@@ -250,7 +254,9 @@ def test_lora_trains_only_its_updates_and_merges_into_a_plain_model(start):
     plain = merged(model.eval())
     assert not any("lora" in name for name in plain.state_dict())
     assert (plain(tokens) - model(tokens)).abs().max() < 1e-5
-    assert set(run.newest().model) == {n for n, _ in model.named_parameters() if "lora_" in n}
+    assert set(run.checkpoints.newest().model) == {
+        n for n, _ in model.named_parameters() if "lora_" in n
+    }
 
 
 def test_adamw_is_the_textbook_step(start):

@@ -25,9 +25,9 @@ from gpt2.errors import UserError
 from gpt2.sampling import Sampling
 from tests.support.app_server import Forwards, Server, make_tiny_model, serve, wait_until
 from ui.body_limit import MAX_BODY_BYTES, BodyLimit
-from ui.generation import MAX_NEW_TOKENS
+from ui.generation import Step
 from ui.models import Models
-from ui.write.history import MAX_STEPS, Step, push
+from ui.write.history import MAX_STEPS, add_step
 from ui.write.snippets import as_command, as_curl, as_python
 
 ROOT = Path(app.__file__).parent
@@ -42,8 +42,9 @@ FIELDS = [
     "seed",
     "stop",
     "stop_at_end_of_text",
+    "min_p",
 ]
-GOOD = dict(zip(FIELDS, ("Once", "tiny", 5, 0.8, 40, 0.95, 1.1, 1, "", True)))
+GOOD = dict(zip(FIELDS, ("Once", "tiny", 5, 0.8, 40, 0.95, 1.1, 1, "", True, 0.0)))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_updates_come_five_to_ten_times_a_second(client, forwards):
 
 def test_cancelling_ends_the_computation_and_frees_the_worker(client, forwards):
     forwards.pause = 0.03
-    job = client.submit("Once", max_new_tokens=MAX_NEW_TOKENS, api_name="/generate")
+    job = client.submit("Once", max_new_tokens=1000, api_name="/generate")
     forwards.wait_for(10)
     job.cancel()
     at_cancel = forwards.count
@@ -131,7 +132,7 @@ def test_cancelling_ends_the_computation_and_frees_the_worker(client, forwards):
 
 def test_a_client_that_vanishes_ends_the_computation(server, forwards):
     forwards.pause = 0.03
-    body = json.dumps({"data": list((GOOD | {"max_new_tokens": MAX_NEW_TOKENS}).values())})
+    body = json.dumps({"data": list((GOOD | {"max_new_tokens": 1000}).values())})
     host = server.url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=10)
     connection.request(
@@ -168,7 +169,7 @@ REFUSED = [
     *[("top_k", value) for value in (-1, 1.5, "40", True, None, 10**9, [40])],
     *[("top_p", value) for value in (0, 1.0000001, -0.1, float("nan"), "0.9", None)],
     *[("repetition_penalty", value) for value in (0, -1, float("inf"), "1", None, {})],
-    *[("max_new_tokens", value) for value in (0, -5, 10**9, 1.5, "5", None, MAX_NEW_TOKENS + 1)],
+    *[("max_new_tokens", value) for value in (0, -5, 10**9, 1.5, "5", None, 1000 + 1)],
     *[("seed", value) for value in (2**64, -2, 0.5, "1", True, None, 1e300)],
     *[("stop", value) for value in (None, 1, ["x"], "x" * 1001)],
     *[("stop_at_end_of_text", value) for value in (None, 1, "yes")],
@@ -274,7 +275,7 @@ def test_the_pages_own_generation_parses_its_inputs_too(server, forwards):
     """A private function called directly, past all controls of the page."""
     functions = server.get("/config")["dependencies"]
     compose = next(f for f in functions if f["api_name"] == "compose")
-    good = ["Once", "tiny", 5, 0.8, 40, 0.95, 1.1, 1, 1, "", True]
+    good = ["Once", "tiny", 5, 0.8, 40, 0.95, 1.1, 1, 1, "", True, 0.0]
     assert "tokens" in run_privately(server, compose["id"], [None, *good])
     for place, value in ((1, "/etc"), (1, "124M"), (2, 10**9), (3, True), (8, 5), (8, 2.5)):
         forwards.count = 0
@@ -383,7 +384,7 @@ def test_the_server_starts_on_the_storyteller_and_on_124M_once_that_is_here(tiny
 def test_steps_are_bounded_and_say_how_they_ended():
     steps = ()
     for index in range(MAX_STEPS + 5):
-        steps = push(steps, Step(str(index)))
+        steps = add_step(steps, Step(str(index)))
     assert len(steps) == MAX_STEPS
     assert steps[-1].prompt == str(MAX_STEPS + 4)
     step = Step("a", tokens=87, seconds=2.1, seed=1234, endings=("end of text",))

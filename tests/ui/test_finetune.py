@@ -15,30 +15,37 @@ from huggingface_hub import constants
 
 import app
 from gpt2.errors import UserError
-from gpt2.hub.resolve import STORYTELLER
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.tokenizer import load_tokenizer
-from service.request import Limits, RunOrder
-from service.status import STATES, CheckpointInfo, Sample
+from service.limits import Limits
+from service.request import RunRequest
+from service.status import CheckpointInfo, Sample
 from tests.support.fake_runs import OWNER, RUN, FakeRuns, make_status
 from tests.support.hub_server import running_hub
-from train.config import TrainConfig
-from train.memorization import Memorisation
+from train.memorization import Memorization
 from train.run_folder import Progress
+from train.states import RunState
 from ui import words
 from ui.finetune import run_html, samples_html
-from ui.finetune.chart import MOST_POINTS, loss_chart, nice_ticks, thin
-from ui.finetune.controls import NAMES, given
+from ui.finetune.chart import MAX_CHART_POINTS, loss_chart, nice_ticks, thin_curve
+from ui.finetune.controls import PAGE_SETTINGS, changes_of
 from ui.finetune.downloads import DOWNLOAD_SECONDS, make_download, sweep
 from ui.finetune.form import preset_rows
 from ui.finetune.panel import checkpoint_rows
 from ui.finetune.publish import card_facts, check_repository, find_token, publish
 from ui.finetune.updates import Shown, possible_actions
-from ui.finetune.upload import SAMPLE, card, show_card, take_upload
+from ui.finetune.upload import (
+    SAMPLE,
+    describe_pasted,
+    show_card,
+    take_upload,
+)
 from ui.models import Models
 from ui.run_model import RunModel, models_of, run_rows, short_name
 from ui.visitor import Visitor
 
-TOKENIZER = load_tokenizer(STORYTELLER)
+NAMES = [one.name for one in PAGE_SETTINGS]
+TOKENIZER = load_tokenizer(STORYTELLER_FOLDER)
 
 
 def elements(markup: str) -> list[ElementTree.Element]:
@@ -75,7 +82,7 @@ def test_the_chart_is_markup_with_a_legend_and_words_for_who_does_not_see_it():
     assert "Training loss 4.00 at step 1, 3.00 at step 50." in told
     assert "Validation loss 4.10 at step 0, 3.50 at step 50." in told
     text = "".join(figure.itertext())
-    for word in ("Loss", "nats a token", "Training", "Validation", "Step"):
+    for word in ("Loss", "nats per token", "Training", "Validation", "Step"):
         assert word in text
     assert "Best" not in text
 
@@ -106,8 +113,8 @@ def test_nothing_measured_is_said_in_words():
 @pytest.mark.parametrize("count", [0, 1, 399, 400, 401, 5000])
 def test_thinning_keeps_the_ends_the_order_and_the_mean(count):
     points = [(step, float(step % 7)) for step in range(count)]
-    thinned = thin(points)
-    assert len(thinned) == min(count, MOST_POINTS)
+    thinned = thin_curve(points)
+    assert len(thinned) == min(count, MAX_CHART_POINTS)
     assert thinned[:1] == points[:1]
     assert thinned[-1:] == points[-1:]
     assert [step for step, _ in thinned] == sorted({step for step, _ in thinned})
@@ -131,12 +138,12 @@ def test_ticks_are_round_and_enclose_the_values(low, high, ticks):
 # ---- the run card ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", list(RunState))
 def test_every_state_has_its_words_and_well_formed_markup(state):
     status = make_status(30, state=state, message="It <b>ended</b> & so.", log_tail="<log>")
     markup = run_html.head(status, "Storyteller <x>", "A verdict.")
     text = "".join(elements(markup)[0].itertext())
-    assert run_html.PILLS[state] in text
+    assert run_html.pill(RunState(state)) in text
     assert "It <b>ended</b> & so." in text
     assert "Storyteller <x>" in text
     assert "A verdict." in text
@@ -199,7 +206,7 @@ def test_only_what_can_be_done_is_offered(state, step, actions):
 # ---- what it writes -------------------------------------------------------------------------
 
 
-def test_the_timeline_begins_before_the_training_and_marks_what_is_memorised():
+def test_the_timeline_begins_before_the_training_and_marks_what_is_memorized():
     samples = (Sample(0, " a <i>b</i>"), Sample(20, " by heart, c"))
     markup = samples_html.timeline(samples, "Pro<mpt>", lambda text: [(text, "heart" in text)])
     items = [e for e in elements(markup) if e.tag == "li"]
@@ -210,15 +217,15 @@ def test_the_timeline_begins_before_the_training_and_marks_what_is_memorised():
     assert items[0].find(".//mark") is None
     mark = items[1].find(".//mark")
     assert mark.text == " by heart, c"
-    assert mark.get("title"), "not by colour alone"
+    assert mark.get("title"), "not by color alone"
 
 
 def test_the_meter_tells_share_and_longest_passage():
-    markup = samples_html.meter(Memorisation("a <passage>\nof it", 17, 0.143))
+    markup = samples_html.meter(Memorization("a <passage>\nof it", 17, 0.143))
     text = "".join(elements(markup)[0].itertext())
     assert "14 %" in text
     assert "17 characters: “a <passage> of it”" in text
-    assert "No passage" in samples_html.meter(Memorisation("", 0, 0.0))
+    assert "No passage" in samples_html.meter(Memorization("", 0, 0.0))
     assert samples_html.meter(None) == ""
 
 
@@ -339,8 +346,9 @@ def test_tables_offer_their_columns(name, content, columns):
 
 def test_the_sample_text_has_its_card():
     text = SAMPLE.read_text(encoding="utf-8")
-    found = card(None, text, None, TOKENIZER, 256, Limits())
-    markup = show_card(found, "Pasted <text>")
+    models = Models()
+    found = describe_pasted(text, models.find("storyteller"), models.load("storyteller"), Limits())
+    markup = show_card(found.summary, "Pasted <text>")
     shown = "".join(elements(markup)[0].itertext())
     assert f"{len(text):,} characters" in shown
     assert f"{len(TOKENIZER.encode(text)):,} tokens" in shown
@@ -353,14 +361,13 @@ def test_the_sample_text_has_its_card():
 
 def test_empty_fields_are_the_presets_and_others_are_changes():
     values = [None] * len(NAMES)
-    assert given(tuple(values)) == ()
+    assert changes_of(tuple(values)) == ()
     values[NAMES.index("steps")], values[NAMES.index("schedule")] = 30, ""
     values[NAMES.index("learning_rate")] = " 1e-4 "
-    assert dict(given(tuple(values))) == {"steps": 30, "learning_rate": 1e-4}
+    assert dict(changes_of(tuple(values))) == {"steps": 30, "learning_rate": 1e-4}
     values[NAMES.index("steps")] = "many"
-    with pytest.raises(UserError, match="Steps must be a number"):
-        given(tuple(values))
-    assert set(NAMES) <= {field for field in TrainConfig.__dataclass_fields__}
+    with pytest.raises(UserError, match="steps must be a whole number from 1 to 100,000"):
+        RunRequest("storyteller", text="x", changes=changes_of(tuple(values)))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +394,7 @@ def test_only_an_id_names_a_runs_model(name):
 
 
 def test_a_runs_model_is_found_by_its_id_and_listed_to_its_owner_alone():
-    runs = FakeRuns({RUN: make_status()}, {RUN: OWNER}, STORYTELLER)
+    runs = FakeRuns({RUN: make_status()}, {RUN: OWNER}, STORYTELLER_FOLDER)
     models = Models(runs=runs)
     name = RunModel(RUN).name
     assert RunModel.parse(name) == RunModel(RUN)
@@ -407,7 +414,7 @@ def test_a_runs_model_is_found_by_its_id_and_listed_to_its_owner_alone():
 def test_a_model_that_was_trained_further_is_read_again(tmp_path):
     import shutil
 
-    folder = shutil.copytree(STORYTELLER, tmp_path / "model")
+    folder = shutil.copytree(STORYTELLER_FOLDER, tmp_path / "model")
     models = Models(runs=FakeRuns({RUN: make_status()}, {RUN: OWNER}, folder))
     first = models.load(f"run:{RUN}")
     assert models.load(f"run:{RUN}") is first
@@ -465,8 +472,8 @@ def test_a_run_is_pushed_with_a_card_and_its_own_folder_is_untouched(monkeypatch
     """To a Hub in miniature, over real HTTP."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    runs = FakeRuns({RUN: make_status()}, {RUN: OWNER}, STORYTELLER)
-    before = (STORYTELLER / "README.md").read_bytes()
+    runs = FakeRuns({RUN: make_status()}, {RUN: OWNER}, STORYTELLER_FOLDER)
+    before = (STORYTELLER_FOLDER / "README.md").read_bytes()
     with running_hub(users={"hf_x": "ann"}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         address = publish(runs, RUN, 60, "Storyteller", "mine", "hf_x", True)
@@ -478,17 +485,17 @@ def test_a_run_is_pushed_with_a_card_and_its_own_folder_is_untouched(monkeypatch
     assert {"model.safetensors", "config.json", "vocab.json"} <= set(files)
     assert "# Storyteller, fine-tuned" in card
     assert "hf_x" not in card
-    assert (STORYTELLER / "README.md").read_bytes() == before
+    assert (STORYTELLER_FOLDER / "README.md").read_bytes() == before
 
 
-def test_the_card_says_base_losses_memorisation_samples_and_settings(tmp_path):
+def test_the_card_says_base_losses_memorization_samples_and_settings(tmp_path):
     status = make_status(config={"steps": 60, "sample_prompt": "Dear", "seed": 3})
     status = replace(status, samples=(Sample(60, " diary\n# no heading"),))
     facts = card_facts(status, "openai-community/gpt2")
     assert facts.base_model == "openai-community/gpt2"
     assert facts.losses.loss == status.best_loss
     assert "4.2000" in facts.losses.data, "the base model's loss stands beside it"
-    assert "14.0% of the runs of 8 tokens" in facts.memorisation
+    assert "14.0% of the runs of 8 tokens" in facts.memorization
     assert facts.training["seed"] == 3
     assert [(sample.prompt, sample.text) for sample in facts.samples] == [
         ("Dear", " diary\n# no heading")
@@ -533,18 +540,20 @@ def test_runs_live_beside_the_app_or_on_a_spaces_volume(monkeypatch):
 
 
 def test_an_order_takes_what_the_fields_give():
-    order = RunOrder("storyteller", text="x", changes=given(("10", *[None] * (len(NAMES) - 1))))
+    order = RunRequest(
+        "storyteller", text="x", changes=changes_of(("10", *[None] * (len(NAMES) - 1)))
+    )
     assert order.changes == (("steps", 10),)
 
 
 def test_a_login_button_is_there_only_where_it_works(monkeypatch):
-    from ui.finetune.form import build_desk
-    from ui.finetune.panel import build_sheet
+    from ui.finetune.form import build_form
+    from ui.finetune.panel import build_run_panel
 
     monkeypatch.delenv("SPACE_ID", raising=False)
     with gr.Blocks() as page:
-        build_desk(Limits())
-        build_sheet()
+        build_form(Limits())
+        build_run_panel()
     kinds = {type(block) for block in page.blocks.values()}
     assert gr.LoginButton not in kinds
 
@@ -555,7 +564,7 @@ def test_a_login_button_is_there_only_where_it_works(monkeypatch):
 @pytest.fixture
 def look():
     """The timer's handler as the page has it, and the runs that it sees."""
-    runs = FakeRuns({RUN: make_status(30, state="training")}, {RUN: OWNER}, STORYTELLER)
+    runs = FakeRuns({RUN: make_status(30, state="training")}, {RUN: OWNER}, STORYTELLER_FOLDER)
     models = Models("storyteller", runs=runs)
     page = app.build_page(models, models.start(), runs, Limits())
     handler = next(fn.fn for fn in page.fns.values() if fn.name == "look")

@@ -27,7 +27,7 @@ NOBODY = "0" * 32
 def server(tmp_path_factory):
     folder = make_base(tmp_path_factory.mktemp("models") / "toy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
+        patch.setattr(plan, "find_pace", lambda *given: Pace(0.01, 0.001, 0.004))
         with serve(str(folder), patch, limits=LIMITS) as running:
             yield running
 

@@ -32,7 +32,7 @@ ENDED = re.compile("Done|Stopped")
 def server(tmp_path_factory):
     folder = make_base(tmp_path_factory.mktemp("models") / "toy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "measured", lambda *given: Pace(0.01, 0.001, 0.004))
+        patch.setattr(plan, "find_pace", lambda *given: Pace(0.01, 0.001, 0.004))
         with serve(str(folder), patch, limits=LIMITS) as running:
             yield running
 
@@ -255,7 +255,7 @@ def test_a_killed_run_is_shown_as_interrupted_and_resumes(open_tab, server):
     page = open_tab()
     run = start(page, settings=LONG)
     wait_for_steps(page, 60)
-    os.kill(ipc.holder(folder_of(server, run)), signal.SIGKILL)
+    os.kill(ipc.lock_owner(folder_of(server, run)), signal.SIGKILL)
     expect(pill(page)).to_have_text("Interrupted", timeout=20_000)
     expect(page.locator("#keep-best")).to_be_hidden()
     before = steps_done(page)
@@ -310,7 +310,7 @@ def test_two_browsers_do_not_see_each_others_runs_and_each_deletes_its_own(
     [
         ("a.txt", b"", "empty"),
         ("a.txt", b"too short", "fewer than 200"),
-        ("a.txt", b"\x1f\x8b\x08\x00" * 500, "no text"),
+        ("a.txt", b"\x1f\x8b\x08\x00" * 500, "not text"),
         ("a.csv", b"n\n1\n", "tokens"),
         ("a.jsonl", b"{broken\n" * 100, "JSON"),
     ],
@@ -345,7 +345,7 @@ def test_the_card_follows_the_text(open_tab):
     expect(page.locator("#text-card .error")).to_contain_text("200")
     text.fill(TEXT)
     expect(page.locator("#text-card .facts")).to_contain_text(f"{len(TEXT):,} tokens")
-    expect(page.locator("#text-card .warning")).to_contain_text("memorise")
+    expect(page.locator("#text-card .warning")).to_contain_text("memorize")
     expect(page.locator("#preset")).to_contain_text(re.compile(r"Taste · (a few|\d)"))
     page.locator("#clear-text").click()
     expect(page.locator("#text-card .hint")).to_be_visible()

@@ -485,7 +485,7 @@ def test_text_stands_out_from_its_background(open_page, scheme):
 
 def contrast(page: Page, selector: str) -> float:
     """WCAG's contrast of a text with the nearest opaque background behind it."""
-    colours = page.locator(selector).first.evaluate(
+    colors = page.locator(selector).first.evaluate(
         """element => {
           let behind = element, back = "rgba(0, 0, 0, 0)";
           while (back.endsWith(", 0)")) {
@@ -495,12 +495,12 @@ def contrast(page: Page, selector: str) -> float:
           return [getComputedStyle(element).color, back];
         }"""
     )
-    light, dark = sorted(map(luminance, colours), reverse=True)
+    light, dark = sorted(map(luminance, colors), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
-def luminance(colour: str) -> float:
-    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+def luminance(color: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
 

@@ -1,7 +1,7 @@
 """The loss curves of a run as a drawing: pure functions from numbers to HTML.
 
 The lines are an SVG that stretches with the page, the words are HTML laid over it: so the text
-keeps its size on a telephone, the strokes their width, and the theme's colours hold in the dark.
+keeps its size on a telephone, the strokes their width, and the theme's colors hold in the dark.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_POINTS = 400
+MAX_CHART_POINTS = 400
 Points = Sequence[tuple[int, float]]  # (step, loss), steps ascending
 
 
@@ -36,7 +36,7 @@ class _Scale:
 def loss_chart(train: Points, validation: Points, steps: int, best: int | None = None) -> str:
     """Training and validation loss over all `steps` that the run will have; `best` is the step
     whose validation was the lowest. Text where there is nothing to draw yet."""
-    train, validation = thin(train), thin(validation)
+    train, validation = thin_curve(train), thin_curve(validation)
     if not train and not validation:
         return '<p class="hint">The curve begins with the first measurement.</p>'
     scale = _make_scale(train, validation, steps)
@@ -50,7 +50,7 @@ def loss_chart(train: Points, validation: Points, steps: int, best: int | None =
     )
 
 
-def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[int, float]]:
+def thin_curve(points: Points, most: int = MAX_CHART_POINTS) -> list[tuple[int, float]]:
     """At most so many points: the first and the last as they are, between them means of equal
     stretches. Values that are not finite are left out."""
     points = [point for point in points if math.isfinite(point[1])]
@@ -119,7 +119,7 @@ def _labels(scale: _Scale) -> str:
 def _legend(best: bool) -> str:
     keys = [("train", "Training"), ("valid", "Validation")] + [("best", "Best")] * best
     marks = "".join(f'<span class="{key}"><i></i>{words}</span>' for key, words in keys)
-    return f'<figcaption><b>Loss</b><span class="unit">nats a token</span>{marks}</figcaption>'
+    return f'<figcaption><b>Loss</b><span class="unit">nats per token</span>{marks}</figcaption>'
 
 
 def _in_words(train: Points, validation: Points) -> str:

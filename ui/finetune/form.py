@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from service.request import SUFFIXES, Limits
-from ui.finetune.controls import Controls, build_fields
+from service.limits import Limits
+from service.request import EFFORTS
+from service.text_summary import SUFFIXES
+from ui.finetune.controls import TrainingControls, build_fields
 from ui.words import about, size
-
-PRESETS = {"taste": "Taste", "good": "Good", "thorough": "Thorough"}
 
 
 @dataclass(frozen=True)
-class Desk:
+class Form:
     """The left side: what to learn from, and how."""
 
     text: gr.Textbox
@@ -27,23 +27,23 @@ class Desk:
     feasible: gr.HTML
     start: gr.Button
     status: gr.HTML
-    fields: Controls
+    fields: TrainingControls
     mine: gr.Dropdown
     forget: gr.Button
     forget_surely: gr.Button
 
 
-def build_desk(limits: Limits) -> Desk:
+def build_form(limits: Limits) -> Form:
     with gr.Column(scale=5, min_width=320, elem_id="tune-desk", elem_classes="desk"):
         parts = _text_parts(limits) | _plan_parts() | _own_parts()
-    return Desk(**parts)
+    return Form(**parts)
 
 
 def _text_parts(limits: Limits) -> dict:
     text = gr.Textbox(
         label="Text",
-        info="What the model shall learn to write like. Paste it, or give a file.",
-        placeholder="Your diary, your songs, your favourite author…",
+        info="The text to learn from. Paste it or upload a file.",
+        placeholder="Your diary, your songs, your favorite author…",
         lines=6,
         max_lines=12,
         elem_id="tune-text",
@@ -132,7 +132,8 @@ def file_hint(limits: Limits) -> str:
 def preset_rows(seconds: dict[str, float] | None = None) -> list[tuple[str, str]]:
     """The presets as choices, with the time that each takes where it is known."""
     known = seconds or {}
-    return [
-        (f"{words} · {about(known[name]).removeprefix('about ')}" if name in known else words, name)
-        for name, words in PRESETS.items()
-    ]
+    rows = []
+    for name in EFFORTS:
+        time = about(known[name]).removeprefix("about ") if name in known else ""
+        rows.append((" · ".join(filter(None, (name.capitalize(), time))), name))
+    return rows

@@ -22,7 +22,7 @@ BLANK = "<p>Give it a text and press Start.<br>What it learns appears here.</p>"
 
 
 @dataclass(frozen=True)
-class Sheet:
+class RunPanel:
     """The right side: the run."""
 
     blank: gr.HTML
@@ -33,7 +33,7 @@ class Sheet:
     discard_surely: gr.Button
     more_row: gr.Row
     more: gr.Number
-    go_on: gr.Button
+    continue_: gr.Button
     notice: gr.HTML
     link: gr.HTML
     samples: gr.HTML
@@ -54,7 +54,7 @@ class Sheet:
     result: gr.HTML
 
 
-def build_sheet() -> Sheet:
+def build_run_panel() -> RunPanel:
     with gr.Column(scale=7, min_width=320, elem_id="tune-page", elem_classes="sheet"):
         blank = gr.HTML(
             BLANK,
@@ -66,7 +66,7 @@ def build_sheet() -> Sheet:
             with gr.Column(visible=False, elem_id="after") as after:
                 parts |= _result_parts() | _compare_parts() | _push_parts()
             samples = gr.HTML("", elem_id="timeline")
-    return Sheet(blank=blank, box=box, samples=samples, after=after, **parts)
+    return RunPanel(blank=blank, box=box, samples=samples, after=after, **parts)
 
 
 def _run_parts() -> dict:
@@ -82,7 +82,7 @@ def _run_parts() -> dict:
             info="From the last step on.",
             elem_id="more",
         )
-        go_on = gr.Button("Continue training", size="sm", min_width=90, elem_id="go-on")
+        continue_ = gr.Button("Continue training", size="sm", min_width=90, elem_id="go-on")
     with gr.Row(elem_id="run-actions", elem_classes="small-buttons"):
         for name, words in ACTIONS.items():
             buttons[name] = gr.Button(
@@ -102,7 +102,7 @@ def _run_parts() -> dict:
         "buttons": buttons,
         "discard_surely": discard_surely,
         "more": more,
-        "go_on": go_on,
+        "continue_": continue_,
         "more_row": more_row,
         "notice": gr.HTML("", elem_id="run-notice", elem_classes="status"),
         "link": gr.HTML("", elem_id="run-link"),
@@ -151,7 +151,7 @@ def _push_parts() -> dict:
     ):
         repository = gr.Textbox(
             label="Repository",
-            info="As user/name, or a name alone for your own account. It is made if need be.",
+            info="As user/name, or a name alone for your own account. Created if it doesn't exist.",
             placeholder="my-storyteller",
             max_lines=1,
             elem_id="repository",
@@ -159,7 +159,7 @@ def _push_parts() -> dict:
         private = gr.Checkbox(
             True,
             label="Private",
-            info="Only you see it. Your text can be guessed from a model that memorised it.",
+            info="Only you see it. Your text can be guessed from a model that memorized it.",
             elem_id="private",
         )
         if on_space_with_login():

@@ -5,6 +5,7 @@ The token lives as long as the call: it is in no state, no record and no log.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -14,12 +15,13 @@ from pathlib import Path
 from gpt2.errors import UserError
 from gpt2.hub.resolve import is_repository
 from gpt2.hub.transfer import push
-from gpt2.model_card import CardFacts, Losses, Sample, write_card
+from gpt2.model_card import CardFacts, CardSample, Losses, write_card
 from service.runs import Runs
 from service.status import RunStatus
 from service.verdict import verdict
 
 _SHOWN_SAMPLES = 3
+log = logging.getLogger(__name__)
 
 
 def on_space() -> bool:
@@ -66,7 +68,14 @@ def publish(
         folder = Path(aside) / "model"
         shutil.copytree(runs.model_folder(run_id, step), folder)
         write_card(folder, facts)
-        return push(folder, in_account(name, token), token, private=private)
+        try:
+            return push(folder, in_account(name, token), token, private=private)
+        except UserError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__  # not its text: a message of the network may hold the token
+            log.error("publishing failed: %s", kind)
+            raise UserError(f"Publishing failed ({kind}). Nothing else changed.") from None
 
 
 def in_account(name: str, token: str) -> str:
@@ -100,8 +109,8 @@ def card_facts(status: RunStatus, base: str, step: int | None = None) -> CardFac
         data=f"A text of {status.train_tokens:,} tokens, not named here.",
         training=config,
         losses=_losses(status, trained),
-        samples=[Sample(prompt, sample.text) for sample in status.samples[-_SHOWN_SAMPLES:]],
-        memorisation=_memorised(status),
+        samples=[CardSample(prompt, sample.text) for sample in status.samples[-_SHOWN_SAMPLES:]],
+        memorization=_memorized(status),
     )
 
 
@@ -115,10 +124,10 @@ def _losses(status: RunStatus, step: int) -> Losses | None:
     return Losses(held_out + base, loss, math.exp(min(loss, 700)))
 
 
-def _memorised(status: RunStatus) -> str:
-    if status.memorisation is None:
+def _memorized(status: RunStatus) -> str:
+    if status.memorization is None:
         return ""
-    found = status.memorisation
+    found = status.memorization
     return (
         f"{found.share_of_8_grams:.1%} of the runs of 8 tokens in its samples stand in the "
         f"training text; the longest such passage has {found.longest_characters:,} characters."

@@ -6,25 +6,16 @@ import html
 import math
 from collections.abc import Iterator
 
-from service.status import ENDED, RunStatus
+from service.status import RunStatus
 from train.run_folder import Progress
+from train.states import RunState
 from ui.finetune.chart import Points, loss_chart
 from ui.words import about, duration, rate
 
-PILLS = {
-    "queued": "Waiting",
-    "preparing": "Preparing",
-    "training": "Training",
-    "evaluating": "Evaluating",
-    "sampling": "Sampling",
-    "saving": "Saving",
-    "done": "Done",
-    "stopped": "Stopped",
-    "failed": "Failed",
-    "interrupted": "Interrupted",
-}
-_KINDS = {"queued": "waiting", "done": "good", "stopped": "good", "failed": "bad"} | {
-    "interrupted": "bad"
+# The look of a state's pill, by the state or else by its phase.
+_KINDS = {"waiting": "waiting", "running": "busy", "ended": "good"} | {
+    RunState.FAILED: "bad",
+    RunState.INTERRUPTED: "bad",
 }
 
 
@@ -35,7 +26,7 @@ def head(status: RunStatus, model: str, sentence: str) -> str:
     if sentence:
         parts.append(f'<p class="verdict">{html.escape(sentence)}</p>')
     if status.message:
-        kind = "error" if status.state in ("failed", "interrupted") else "note"
+        kind = "error" if _kind(status.state) == "bad" else "note"
         parts.append(f'<p class="{kind}">{html.escape(status.message)}</p>')
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in _notes(status)]
     return "".join(parts) + _log(status)
@@ -52,20 +43,20 @@ def curves(status: RunStatus) -> str:
 
 
 def link(run_id: str, active: bool) -> str:
-    """The line below a run, which goes on without the page."""
+    """The line below a run, which continues without the page."""
     begin = "Closing this tab is fine. Come back with" if active else "Come back to this run with"
     return (
-        f'<p>{begin} <a href="?run={run_id}">this link</a>; who has it can see and steer the '
-        "run.</p>"
+        f'<p>{begin} <a href="?run={run_id}">this link</a>; anyone who has it can view and '
+        "control the run.</p>"
     )
 
 
 def progress_line(status: RunStatus) -> str:
     """ "step 120/400, 1.9 s/step, 8m40s left" """
-    if status.state == "queued":
+    if status.state is RunState.QUEUED:
         return _queue_line(status)
     words = [f"step {status.step:,}/{status.steps:,}"]
-    if status.state not in ENDED:
+    if status.state.is_active:
         if status.seconds_per_step:
             words.append(rate(status.seconds_per_step))
         if status.seconds_left is not None:
@@ -75,19 +66,28 @@ def progress_line(status: RunStatus) -> str:
 
 def spoken(status: RunStatus) -> str:
     """For screen readers: changes with the state and with every tenth of the way."""
-    words = PILLS[status.state]
-    if status.state == "queued":
+    words = pill(status.state)
+    if status.state is RunState.QUEUED:
         return f"{words}, {_queue_line(status)}"
-    if status.state in ENDED:
+    if status.state.is_ended:
         return f"{words}. {status.message or ''}".strip()
     tenths = 10 * status.step // max(status.steps, 1)
     return f"Training, {tenths * 10} percent done"
 
 
+def pill(state: RunState) -> str:
+    """The word for a state."""
+    return "Waiting" if state is RunState.QUEUED else state.capitalize()
+
+
+def _kind(state: RunState) -> str:
+    return _KINDS.get(state) or _KINDS[state.phase]
+
+
 def _title(status: RunStatus, model: str) -> str:
-    kind = _KINDS.get(status.state, "busy")
+    kind = _kind(status.state)
     return (
-        f'<div class="run-title"><span class="pill {kind}">{PILLS[status.state]}</span>'
+        f'<div class="run-title"><span class="pill {kind}">{pill(status.state)}</span>'
         f"<h3>{html.escape(model)} <small>{html.escape(status.preset)}</small></h3>"
         f'<span class="line">{progress_line(status)}</span></div>'
     )

@@ -1,7 +1,7 @@
-"""What a run's model writes, as HTML: the timeline, base beside tuned, the memorisation meter.
+"""What a run's model writes, as HTML: the timeline, base beside tuned, the memorization meter.
 
 A passage that stands word for word in the training text is marked by a rule below it and by a
-title, not by colour alone.
+title, not by color alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from service.status import Sample
-from train.memorization import Memorisation
+from train.memorization import Memorization
 
 Spans = list[tuple[str, bool]]  # (text, whether it stands in the training text)
 
@@ -44,7 +44,7 @@ def comparison(
     )
 
 
-def meter(found: Memorisation | None) -> str:
+def meter(found: Memorization | None) -> str:
     """How much of the result's samples stands word for word in the training text."""
     if found is None:
         return ""
@@ -57,7 +57,7 @@ def meter(found: Memorisation | None) -> str:
             f"“{words[:160]}{'…' if len(words) > 160 else ''}”"
         )
     return (
-        '<div class="meter"><h4>Memorised</h4>'
+        '<div class="meter"><h4>Memorized</h4>'
         f'<div class="bar" role="meter" aria-label="Share of 8-token runs found in the text" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
         f'<i style="width:{share:.1f}%"></i></div>'

@@ -1,52 +1,72 @@
-"""The desk of the Fine-tune tab: what its controls do, from a text to a run."""
+"""The form of the Fine-tune tab: what its controls do, from a text to a run."""
 
 from __future__ import annotations
 
 import html
-import logging
 from collections.abc import Iterator
 
 import gradio as gr
 
 from gpt2.errors import UserError
 from gpt2.machine import machine_memory
-from service.plan import Estimate, estimate
-from service.request import RunOrder
-from service.text_summary import TextCard
-from ui.api import BROKEN
-from ui.context import Site
-from ui.finetune.controls import given, show_values
-from ui.finetune.form import PRESETS, Desk, file_hint, preset_rows
+from service.plan import Plan, plan_run
+from service.request import EFFORTS, RunRequest, parse_changes
+from service.text_summary import PreparedText
+from ui.context import LIGHT, SHOW_RUN, PageContext
+from ui.finetune.controls import changes_of, show_values
+from ui.finetune.form import Form, file_hint, preset_rows
 from ui.finetune.updates import RunView
-from ui.finetune.upload import SAMPLE, Upload, card, show_card, take_upload
+from ui.finetune.upload import (
+    SAMPLE,
+    Upload,
+    describe_pasted,
+    prepare_upload,
+    show_card,
+    take_upload,
+)
+from ui.messages import guard, paragraph
 from ui.models import describe_machine
 from ui.visitor import Visitor
 from ui.words import about, size
 
-log = logging.getLogger(__name__)
+
+def _refuse_text(words: str, handlers: FineTuneForm, *inputs: object) -> dict:
+    form = handlers.form
+    return {form.card: paragraph(words, "error"), form.feasible: "", handlers.prepared: None}
 
 
-class Tuner:
-    """The handlers of the desk. They return updates by component; what is absent stays."""
+def _refuse_file(words: str, handlers: FineTuneForm, *inputs: object) -> dict:
+    shown = {handlers.upload: None, **handlers.show_source(None)}
+    return shown | _refuse_text(words, handlers)
 
-    def __init__(self, site: Site, desk: Desk, view: RunView) -> None:
-        self.site = site
-        self.desk = desk
+
+def _refuse_plan(words: str, handlers: FineTuneForm, *inputs: object) -> dict:
+    return {handlers.form.feasible: paragraph(words, "error")}
+
+
+def _refuse_start(words: str, handlers: FineTuneForm, *inputs: object) -> dict:
+    return {handlers.form.start: gr.Button(interactive=True)} | handlers.say(words, "error")
+
+
+class FineTuneForm:
+    """The handlers of the form. They return updates by component; what is absent stays."""
+
+    def __init__(self, context: PageContext, form: Form, view: RunView) -> None:
+        self.context = context
+        self.form = form
         self.view = view
         # The file that waits for its run; deleted with the session if none comes.
         self.upload = gr.State(None, time_to_live=3600, delete_callback=_remove)
-        self.card = gr.State(None, time_to_live=3600)  # of the text as it is now
+        self.prepared = gr.State(None, time_to_live=3600)  # the text as it is now
 
     # ---- the text
 
+    @guard("reading an upload", _refuse_file)
     def take_file(self, path: object, before: Upload | None, model: object) -> dict:
         _remove(before)
-        try:
-            upload = take_upload(path, self.site.limits)
-        except UserError as error:
-            return {self.upload: None, **self._show_source(None), **self._refuse(error)}
+        upload = take_upload(path, self.context.limits)
         return (
-            self._show_source(upload)
+            self.show_source(upload)
             | self.describe(upload, None, _first_column(upload), model)
             | {self.upload: upload}
         )
@@ -59,132 +79,171 @@ class Tuner:
 
     def _replace(self, before: Upload | None, text: str, model: object) -> dict:
         _remove(before)
-        shown = self._show_source(None, text) | self.describe(None, text, None, model)
+        shown = self.show_source(None, text) | self.describe(None, text, None, model)
         return shown | {self.upload: None}
 
-    def _show_source(self, upload: Upload | None, text: str | None = None) -> dict:
+    def show_source(self, upload: Upload | None, text: str | None = None) -> dict:
         """An upload takes the place of the text; a table asks for its column."""
         columns = upload.columns if upload else ()
         words = {} if text is None else {"value": text}
         return {
-            self.desk.text: gr.Textbox(visible=upload is None, **words),
-            self.desk.column: gr.Dropdown(
+            self.form.text: gr.Textbox(visible=upload is None, **words),
+            self.form.column: gr.Dropdown(
                 choices=list(columns), value=_first_column(upload), visible=bool(columns)
             ),
         }
 
     def describe(self, upload: Upload | None, text: object, column: object, model: object) -> dict:
-        """The text's card, at once."""
+        """What the text is, at once."""
         there = upload is not None or (type(text) is str and bool(text.strip()))
-        clear = {self.desk.clear: gr.Button(visible=there)}
+        clear = {self.form.clear: gr.Button(visible=there)}
         if not there and not (upload is None and text):
-            shown = {self.desk.card: file_hint(self.site.limits), self.desk.feasible: ""}
-            return clear | shown | {self.card: None}
-        try:
-            loaded = self.site.models.load(model)
-            found = card(upload, text, column, loaded.tokenizer, loaded.window, self.site.limits)
-        except UserError as error:
-            return clear | self._refuse(error)
-        name = upload.name if upload else "Pasted text"
-        return clear | {self.desk.card: show_card(found, name), self.card: found}
+            shown = {self.form.card: file_hint(self.context.limits), self.form.feasible: ""}
+            return clear | shown | {self.prepared: None}
+        return clear | self._read(upload, text, column, model)
 
-    def _refuse(self, error: UserError) -> dict:
-        words = f'<p class="error">{html.escape(str(error))}</p>'
-        return {self.desk.card: words, self.desk.feasible: "", self.card: None}
+    @guard("reading a text", _refuse_text)
+    def _read(self, upload: Upload | None, text: object, column: object, model: object) -> dict:
+        models, limits = self.context.models, self.context.limits
+        choice, loaded = models.find(model), models.load(model)
+        if upload:
+            found = prepare_upload(upload, column, choice, loaded, limits)
+        else:
+            found = describe_pasted(text, choice, loaded, limits)
+        name = upload.name if upload else "Pasted text"
+        return {self.form.card: show_card(found.summary, name), self.prepared: found}
 
     # ---- the plan
 
+    @guard("planning a run", _refuse_plan)
     def plan(
-        self, found: TextCard | None, model: object, preset: object, *fields: object
+        self, found: PreparedText | None, model: object, preset: object, *fields: object
     ) -> Iterator[dict]:
         """What the run would cost, for each preset; the first time a step is measured."""
         if found is None:
-            yield {self.desk.feasible: ""}
+            yield {self.form.feasible: ""}
             return
-        yield {self.desk.feasible: '<p class="busy">Measuring a step of this model</p>'}
-        try:
-            plans = {name: self._estimate(found, model, name, fields) for name in PRESETS}
-            if preset not in plans:
-                raise UserError(f"Choose one of: {', '.join(PRESETS.values())}.")
-        except UserError as error:
-            yield {self.desk.feasible: f'<p class="error">{html.escape(str(error))}</p>'}
-            return
-        except Exception:
-            log.exception("the plan failed")
-            yield {self.desk.feasible: f'<p class="error">{BROKEN}</p>'}
-            return
+        yield {self.form.feasible: paragraph("Measuring a step of this model", "busy")}
+        plans = self._plans(found, model, fields)
+        if preset not in plans:
+            raise UserError(f"Choose one of: {', '.join(EFFORTS)}.")
         rows = preset_rows({name: plan.seconds for name, plan in plans.items()})
         yield {
-            self.desk.preset: gr.Radio(choices=rows),
-            self.desk.feasible: feasibility(plans[preset]),
-            **show_values(self.desk.fields, plans[preset].config),
+            self.form.preset: gr.Radio(choices=rows),
+            self.form.feasible: feasibility(plans[preset]),
+            **show_values(self.form.fields, plans[preset].config),
         }
 
-    def _estimate(
-        self, found: TextCard, model: object, preset: str, fields: tuple[object, ...]
-    ) -> Estimate:
-        # The text itself is not needed to plan: its tokens are counted.
-        choice = self.site.models.find(model)
-        order = RunOrder(choice.source, text="planned", preset=preset, changes=given(fields))
-        return estimate(order, self.site.limits, tokens=found.tokens)
+    def _plans(
+        self, found: PreparedText, model: object, fields: tuple[object, ...]
+    ) -> dict[str, Plan]:
+        shape = self.context.models.load(model).model.config
+        changes = dict(parse_changes(changes_of(fields)))
+        tokens, limits = found.summary.tokens, self.context.limits
+        return {name: plan_run(shape, name, changes, tokens, limits) for name in EFFORTS}
 
     # ---- the start
 
+    @guard("starting a run", _refuse_start)
     def start(
         self,
         kept: object,
         upload: Upload | None,
         text: object,
         column: object,
+        found: PreparedText | None,
         model: object,
         preset: object,
         *fields: object,
     ) -> Iterator[dict]:
         visitor = Visitor.parse(kept).known()
-        yield self._say("Reading the text", busy=True) | {
-            self.desk.start: gr.Button(interactive=False)
-        }
-        ready = {self.desk.start: gr.Button(interactive=True)}
-        try:
-            choice = self.site.models.find(model)
-            if not self.site.models.is_here(choice):
-                raise UserError(f"{choice.title} is not on this machine yet. Pick it above first.")
-            order = RunOrder(
-                choice.source,
-                name=choice.title if choice.is_run else choice.name,
-                text=None if upload else text,
-                file=upload.path if upload else None,
-                preset=preset,
-                column=column or None if upload else None,
-                changes=given(fields),
-            )
-            run = self.site.runs.create(order, visitor.owner)
-        except UserError as error:
-            yield ready | self._say(str(error), error=True)
-            return
-        except Exception:
-            log.exception("a run could not be started")
-            yield ready | self._say(BROKEN, error=True)
-            return
+        yield self.say("Reading the text", "busy") | {self.form.start: gr.Button(interactive=False)}
+        choice = self.context.models.require_here(model)
+        request = RunRequest(
+            choice.source,
+            name=choice.run_name,
+            text=None if upload else text,
+            file=upload.path if upload else None,
+            preset=preset,
+            column=column or None if upload else None,
+            changes=changes_of(fields),
+            prepared=found if upload else None,
+        )
+        run = self.context.runs.create(request, visitor.owner)
         gone = self._replace(upload, "", model) if upload else {}
         words = "The file has been read and deleted." if upload else "Started."
         yield (
-            ready
+            {self.form.start: gr.Button(interactive=True)}
             | gone
-            | self._say(words)
+            | self.say(words)
             | {
-                self.site.visitor: visitor.at(run).kept(),
+                self.context.visitor: visitor.at(run).kept(),
                 self.view.timer: gr.Timer(active=True),
             }
         )
 
-    def _say(self, words: str, error: bool = False, busy: bool = False) -> dict:
-        kind = "error" if error else "busy" if busy else "hint"
-        line = f'<p class="{kind}">{html.escape(words)}</p>'
-        return {self.desk.status: line, self.view.announcer: line}
+    def say(self, words: str, kind: str = "hint") -> dict:
+        said = paragraph(words, kind)
+        return {self.form.status: said, self.view.announcer: said}
+
+    # ---- wiring
+
+    def wire(self) -> None:
+        self._wire_text()
+        self._wire_start()
+
+    def _wire_text(self) -> None:
+        form, context = self.form, self.context
+        fields = list(form.fields.values())
+        source = [self.upload, form.text, form.column, context.picker.model]
+        shown = [form.card, form.feasible, form.clear, self.prepared]
+        places = [self.upload, form.text, form.column]
+        planning = {
+            "inputs": [self.prepared, context.picker.model, form.preset, *fields],
+            "outputs": [form.preset, form.feasible, *fields],
+            "concurrency_id": "plan",
+            "concurrency_limit": 2,
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "trigger_mode": "always_last",
+        }
+        for trigger in (form.text.change, form.column.input, context.picker.chosen.change):
+            described = trigger(self.describe, source, shown, trigger_mode="always_last", **LIGHT)
+            described.then(self.plan, **planning)
+        before = [self.upload, context.picker.model]
+        for trigger, handler, inputs in (
+            (form.upload.upload, self.take_file, [form.upload, *before]),
+            (form.sample.click, self.use_sample, before),
+            (form.clear.click, self.clear, before),
+            (form.forget_surely.click, self.clear, before),
+        ):
+            trigger(handler, inputs, [*places, *shown], **LIGHT).then(self.plan, **planning)
+        form.preset.input(self.plan, **planning)
+        for control in fields:
+            event = control.input if isinstance(control, gr.Dropdown) else control.blur
+            event(self.plan, **planning)
+
+    def _wire_start(self) -> None:
+        form, view, context = self.form, self.view, self.context
+        places = [self.upload, form.text, form.column]
+        asked = [context.visitor, *places, self.prepared, context.picker.model, form.preset]
+        started = form.start.click(
+            self.start,
+            [*asked, *form.fields.values()],
+            [
+                *[form.start, form.status, view.announcer, context.visitor, view.timer],
+                *[*places, form.card, form.feasible, form.clear, self.prepared],
+            ],
+            concurrency_id="start-run",
+            concurrency_limit=2,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        shown = started.then(view.look, view.inputs, view.outputs, **LIGHT)
+        shown.then(None, [context.visitor], None, js=SHOW_RUN, api_visibility="private")
 
 
-def feasibility(plan: Estimate) -> str:
+def feasibility(plan: Plan) -> str:
     """ "About 40 s: 60 steps on CPU, 2 cores. 0.4 of 16 GB memory, 63 MB of disk." """
     config = plan.config
     words = (
@@ -193,8 +252,7 @@ def feasibility(plan: Estimate) -> str:
         f"Needs {size(plan.memory_bytes)} of {size(machine_memory())} memory and "
         f"{size(plan.disk_bytes)} of disk."
     )
-    note = f'<p class="note">{html.escape(plan.note)}</p>' if plan.note else ""
-    return f"<p>{words}</p>{note}"
+    return f"<p>{words}</p>" + (paragraph(plan.note, "note") if plan.note else "")
 
 
 def _first_column(upload: Upload | None) -> str | None:

@@ -6,7 +6,6 @@ shows; only where the key differs is anything drawn and sent.
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -14,84 +13,93 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from gpt2.errors import UserError
-from service.status import ENDED, RunStatus
+from service.status import RunStatus
 from service.verdict import verdict
-from ui.context import Site
+from train.states import RunState
+from ui.context import LIGHT, PageContext
 from ui.finetune import run_html, samples_html
-from ui.finetune.panel import ACTIONS, BLANK, Sheet, checkpoint_rows
+from ui.finetune.panel import ACTIONS, BLANK, RunPanel, checkpoint_rows
+from ui.messages import SECONDS_BETWEEN_ANNOUNCEMENTS, paragraph
 from ui.run_model import run_rows
 from ui.visitor import Visitor
 
-SECONDS_BETWEEN_WORDS = 5.0  # a screen reader is not interrupted more often
 Section = tuple[Hashable, Callable[[], dict]]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What this page shows already: the key of each section, and what was last said aloud."""
+    """What this page shows already: the key of each section, and what was last announced."""
 
     keys: dict[str, Hashable] = field(default_factory=dict)
     words: str = ""
-    said: float = -SECONDS_BETWEEN_WORDS
+    said: float = -SECONDS_BETWEEN_ANNOUNCEMENTS
 
 
 class RunView:
-    """Updates of the sheet, by component."""
+    """Updates of the panel, by component."""
 
     def __init__(
-        self, site: Site, sheet: Sheet, mine: gr.Dropdown, timer: gr.Timer, announcer: gr.HTML
+        self,
+        context: PageContext,
+        panel: RunPanel,
+        mine: gr.Dropdown,
+        timer: gr.Timer,
+        announcer: gr.HTML,
     ) -> None:
-        self.site = site
+        self.context = context
         self.mine = mine  # the list of the visitor's runs
-        self.sheet = sheet
+        self.panel = panel
         self.timer = timer
         self.announcer = announcer
-        self.notice = sheet.notice
+        self.notice = panel.notice
         self.shown = gr.State(Shown(), time_to_live=86_400)
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        return [self.site.visitor, self.shown, self.site.picker.chosen]
+        return [self.context.visitor, self.shown, self.context.picker.chosen]
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        sheet = self.sheet
-        parts = [sheet.blank, sheet.box, sheet.head, sheet.chart, sheet.link, sheet.samples]
-        parts += [*sheet.buttons.values(), sheet.discard_surely, sheet.more_row]
-        parts += [sheet.after, sheet.checkpoint, sheet.meter, sheet.compared]
-        parts += [self.mine, self.site.picker.model]
+        panel = self.panel
+        parts = [panel.blank, panel.box, panel.head, panel.chart, panel.link, panel.samples]
+        parts += [*panel.buttons.values(), panel.discard_surely, panel.more_row]
+        parts += [panel.after, panel.checkpoint, panel.meter, panel.compared]
+        parts += [self.mine, self.context.picker.model]
         return [*parts, self.notice, self.timer, self.announcer, self.shown]
 
     def look(self, kept: object, shown: Shown, chosen: str) -> dict:
         """What the timer asks for: the visitor's run as it is now. `chosen` is the picked model."""
         visitor = Visitor.parse(kept)
         try:
-            status = self.site.runs.status(visitor.run) if visitor.run else None
+            status = self.context.runs.status(visitor.run) if visitor.run else None
         except UserError as error:
             return self.clear(str(error))
         if status is None:
             return self.clear()
         return self._changes(status, shown, visitor, chosen)
 
+    def wire(self) -> None:
+        self.timer.tick(self.look, self.inputs, self.outputs, **LIGHT)
+
     def clear(self, words: str = "") -> dict:
-        """The sheet without a run; `words` say why."""
-        said = f'<p class="error">{html.escape(words)}</p>' if words else BLANK
+        """The panel without a run; `words` say why."""
+        said = paragraph(words, "error") if words else BLANK
         return {
-            self.sheet.blank: gr.HTML(said, visible=True),
-            self.sheet.box: gr.Column(visible=False),
+            self.panel.blank: gr.HTML(said, visible=True),
+            self.panel.box: gr.Column(visible=False),
             self.timer: gr.Timer(active=False),
             self.shown: Shown(),
         }
 
     def _changes(self, status: RunStatus, shown: Shown, visitor: Visitor, chosen: str) -> dict:
         words, said, spoken = run_html.spoken(status), shown.said, {}
-        waits = words != shown.words and time.monotonic() - said < SECONDS_BETWEEN_WORDS
+        waits = words != shown.words and time.monotonic() - said < SECONDS_BETWEEN_ANNOUNCEMENTS
         if waits:
             words = shown.words
         elif words != shown.words:
-            spoken, said = {self.announcer: f"<p>{html.escape(words)}</p>"}, time.monotonic()
+            spoken, said = {self.announcer: paragraph(words)}, time.monotonic()
         sections = self._sections(status) | self._lists(status, visitor, chosen)
-        active = status.is_active or waits  # the last word is said, too
+        active = status.state.is_active or waits  # the last word is said, too
         sections["timer"] = (active, lambda: {self.timer: gr.Timer(active=active)})
         changes, keys = spoken, {}
         for name, (key, draw) in sections.items():
@@ -103,26 +111,26 @@ class RunView:
         return changes or gr.skip()
 
     def _sections(self, status: RunStatus) -> dict[str, Section]:
-        sheet, ended = self.sheet, status.state in ENDED
-        title = self.site.models.title_of(status.model)
+        panel, ended = self.panel, status.state.is_ended
+        title = self.context.models.title_of(status.model)
         head = run_html.head(status, title, verdict(status))
         written = tuple(sample.step for sample in status.samples)
         last = status.progress[-1].step if status.progress else -1
         return {
             "box": (True, self._open),
-            "head": (head, lambda: {sheet.head: head}),
+            "head": (head, lambda: {panel.head: head}),
             "chart": (
                 (len(status.progress), last, status.steps, status.best_step),
-                lambda: {sheet.chart: run_html.curves(status)},
+                lambda: {panel.chart: run_html.curves(status)},
             ),
-            "buttons": ((status.state in ENDED, status.state), lambda: self._buttons(status)),
+            "buttons": (status.state, lambda: self._buttons(status)),
             "link": (
-                status.is_active,
-                lambda: {sheet.link: run_html.link(status.id, status.is_active)},
+                status.state.is_active,
+                lambda: {panel.link: run_html.link(status.id, status.state.is_active)},
             ),
             "samples": (written, lambda: self._samples(status)),
             "after": (
-                (ended, status.result_ready, status.checkpoints, status.memorisation),
+                (ended, status.result_ready, status.checkpoints, status.memorization),
                 lambda: self._after(status),
             ),
         }
@@ -131,45 +139,45 @@ class RunView:
         """The visitor's runs, and their models in the picker: there as soon as one is ready."""
 
         def draw() -> dict:
-            runs = run_rows(self.site.runs, visitor.owner)
+            runs = run_rows(self.context.runs, visitor.owner)
             here = visitor.run if visitor.run in [run for _, run in runs] else None
-            models = self.site.models.rows(visitor.owner, chosen)
+            models = self.context.models.rows(visitor.owner, chosen)
             return {
                 self.mine: gr.Dropdown(choices=runs, value=here),
-                self.site.picker.model: gr.Dropdown(choices=models),
+                self.context.picker.model: gr.Dropdown(choices=models),
             }
 
-        return {"lists": ((status.state in ENDED, status.result_ready), draw)}
+        return {"lists": ((status.state.is_ended, status.result_ready), draw)}
 
     def _open(self) -> dict:
-        return {self.sheet.blank: gr.HTML(visible=False), self.sheet.box: gr.Column(visible=True)}
+        return {self.panel.blank: gr.HTML(visible=False), self.panel.box: gr.Column(visible=True)}
 
     def _buttons(self, status: RunStatus) -> dict:
         possible = possible_actions(status)
         return {
             **{
                 button: gr.Button(visible=name in possible)
-                for name, button in self.sheet.buttons.items()
+                for name, button in self.panel.buttons.items()
             },
-            self.sheet.discard_surely: gr.Button(visible=False),
-            self.sheet.more_row: gr.Row(visible="extend" in possible),
+            self.panel.discard_surely: gr.Button(visible=False),
+            self.panel.more_row: gr.Row(visible="extend" in possible),
             self.notice: "",
         }
 
     def _samples(self, status: RunStatus) -> dict:
         shown = samples_html.timeline(status.samples, prompt_of(status), self._spans(status))
-        return {self.sheet.samples: shown}
+        return {self.panel.samples: shown}
 
     def _after(self, status: RunStatus) -> dict:
-        sheet = self.sheet
-        if status.state not in ENDED or not status.checkpoints:
-            return {sheet.after: gr.Column(visible=False)}
+        panel = self.panel
+        if status.state.is_active or not status.checkpoints:
+            return {panel.after: gr.Column(visible=False)}
         rows = checkpoint_rows(status.checkpoints)
         return {
-            sheet.after: gr.Column(visible=True),
-            sheet.checkpoint: gr.Radio(choices=rows, value=rows[0][1]),
-            sheet.meter: samples_html.meter(status.memorisation),
-            sheet.compared: self._before_and_after(status),
+            panel.after: gr.Column(visible=True),
+            panel.checkpoint: gr.Radio(choices=rows, value=rows[0][1]),
+            panel.meter: samples_html.meter(status.memorization),
+            panel.compared: self._before_and_after(status),
         }
 
     def _before_and_after(self, status: RunStatus) -> str:
@@ -183,7 +191,7 @@ class RunView:
             prompt_of(status),
             by_step[0],
             self._spans(status)(by_step[step]),
-            self.site.models.title_of(status.model),
+            self.context.models.title_of(status.model),
             f"After {step:,} steps",
             (status.config or {}).get("seed", 0),
         )
@@ -191,7 +199,7 @@ class RunView:
     def _spans(self, status: RunStatus) -> Callable[[str], samples_html.Spans]:
         def spans_of(text: str) -> samples_html.Spans:
             try:
-                return self.site.runs.memorised_spans(status.id, text)
+                return self.context.runs.memorized_spans(status.id, text)
             except UserError:  # the text's index is not there yet
                 return [(text, False)]
 
@@ -200,14 +208,14 @@ class RunView:
 
 def possible_actions(status: RunStatus) -> set[str]:
     """What can be done with a run in its state: names of `ACTIONS`, and "extend"."""
-    if status.state == "queued":
+    if status.state is RunState.QUEUED:
         return {"discard"}
-    if status.is_active:
+    if status.state.is_active:
         return {"keep_best", "keep_latest", "discard"}
     possible = {"discard"}
-    if status.state != "done" and status.step < status.steps:
+    if status.state is not RunState.DONE and status.step < status.steps:
         possible.add("resume")
-    if status.state in ("done", "stopped"):
+    if status.state in (RunState.DONE, RunState.STOPPED):
         possible.add("extend")
     assert possible - {"extend"} <= set(ACTIONS)
     return possible

@@ -1,7 +1,7 @@
-"""Where the text comes from: pasted, uploaded or the sample; and its card.
+"""Where the text comes from: pasted, uploaded or the sample; and what it is.
 
 An upload is moved out of gradio's cache at once, where whoever knows its address could fetch it,
-into a random directory of its own; the trainer deletes it when it has been tokenised.
+into a random directory of its own; the trainer deletes it when it has been tokenized.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import html
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -20,15 +21,23 @@ from gradio.utils import get_upload_folder
 
 from gpt2.errors import UserError
 from gpt2.text import find_encoding
-from gpt2.tokenizer import Tokenizer
-from service.request import Limits
-from service.text_summary import TextCard, check_file, describe_text
+from service.limits import Limits
+from service.text_summary import (
+    PreparedText,
+    TextSummary,
+    check_file,
+    open_text,
+    prepare_text,
+    summarize_text,
+)
+from ui.models import Choice, Loaded
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample_text.txt"
 UPLOAD_SECONDS = 3600
 _PREFIX = "gpt2-upload-"
 _SHOWN_CHARACTERS = 260
 _BLOCK_SIZE = 256
+_TOKENS = "tokens-"
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Upload:
 
 
 def take_upload(path: object, limits: Limits) -> Upload:
-    """Move what gradio received to a place of its own. `UserError` for what is no text file."""
+    """Move what gradio received to a place of its own. `UserError` for what is not a text file."""
     source = _uploaded(path)
     _sweep()
     try:
@@ -69,31 +78,36 @@ def _uploaded(path: object) -> Path:
     return Path(path)
 
 
-def card(
-    upload: Upload | None,
-    text: object,
-    column: object,
-    tokenizer: Tokenizer,
-    window: int,
-    limits: Limits,
-) -> TextCard:
-    """What the text is. `UserError` for what cannot be trained on."""
-    name = column if upload and type(column) is str and column else None
-    block_size = min(_BLOCK_SIZE, window)
-    if upload:
-        return describe_text(upload.path, tokenizer, block_size, name, limits)
-    if type(text) is not str:
-        raise UserError("The text must be a text.")
-    return describe_text(text, tokenizer, block_size, name, limits)
+def prepare_upload(
+    upload: Upload, column: object, choice: Choice, loaded: Loaded, limits: Limits
+) -> PreparedText:
+    """Read an upload once: what it is, and its tokens beside it for the run that may follow."""
+    name = column if type(column) is str and column else None
+    for old in upload.path.parent.glob(f"{_TOKENS}*"):
+        shutil.rmtree(old, ignore_errors=True)
+    folder = upload.path.parent / f"{_TOKENS}{secrets.token_hex(4)}"
+    text = open_text(upload.path, name, limits)
+    summary = prepare_text(text, loaded.tokenizer, _block_size(loaded), folder)
+    return PreparedText(summary, choice.source, name, folder)
 
 
-def show_card(found: TextCard, name: str) -> str:
-    about = "" if found.exact else "about "
+def describe_pasted(text: object, choice: Choice, loaded: Loaded, limits: Limits) -> PreparedText:
+    """What a pasted text is; it changes with every key, so nothing is kept of it."""
+    opened = open_text(text if type(text) is str else None, None, limits)
+    summary = summarize_text(opened, loaded.tokenizer, _block_size(loaded))
+    return PreparedText(summary, choice.source)
+
+
+def _block_size(loaded: Loaded) -> int:
+    return min(_BLOCK_SIZE, loaded.window)
+
+
+def show_card(found: TextSummary, name: str) -> str:
     facts = [
         name,
         "" if found.encoding == "pasted" else found.encoding,
         f"{found.characters:,} characters",
-        f"{about}{found.tokens:,} tokens",
+        f"{found.tokens:,} tokens",
         f"{found.blocks:,} block{'' if found.blocks == 1 else 's'}",
     ]
     line = "".join(f"<li>{html.escape(fact)}</li>" for fact in facts if fact)

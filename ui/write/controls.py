@@ -1,98 +1,53 @@
-"""The controls of generation and the styles that set several of them at once."""
+"""The controls of generation, made from `Sampling`, and the styles that set several at once."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict
 
 import gradio as gr
 
-from ui.generation import MAX_NEW_TOKENS, MAX_SAMPLES
+from gpt2.sampling import Sampling
+from gpt2.settings import Setting
+from ui.generation import SETTINGS
 
 CUSTOM = "Custom"
-# What a style sets: temperature, top-k, top-p, repetition penalty. The penalties keep a small model
-# from going in circles: the cooler the style, the more it needs.
+# The penalties keep a small model from going in circles: the cooler the style, the more it needs.
 STYLES = {
-    "Precise": (0.4, 20, 0.9, 1.25),
-    "Balanced": (0.8, 40, 0.95, 1.1),
-    "Wild": (1, 0, 0.95, 1.1),
-    "Greedy": (0, 0, 1, 1.3),
+    "Precise": Sampling(temperature=0.4, top_k=20, top_p=0.9, repetition_penalty=1.25),
+    "Balanced": Sampling(),
+    "Wild": Sampling(temperature=1.0, top_k=0),
+    "Greedy": Sampling(temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.3),
 }
+# What a style leaves alone; all other settings are its own.
+_UNSTYLED = {"max_new_tokens", "seed", "samples", "stop", "stop_at_end_of_text"}
+STYLED = tuple(one.name for one in SETTINGS if one.name not in _UNSTYLED)
+GenerationControls = dict[str, gr.components.Component]  # by the name of the setting, in its order
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The controls, in the order in which handlers receive their values."""
-
-    max_new_tokens: gr.Slider
-    temperature: gr.Slider
-    top_k: gr.Slider
-    top_p: gr.Slider
-    repetition_penalty: gr.Slider
-    seed: gr.Number
-    samples: gr.Slider
-    stop: gr.Textbox
-    stop_at_end_of_text: gr.Checkbox
-
-    @property
-    def style(self) -> list[gr.Slider]:
-        return [self.temperature, self.top_k, self.top_p, self.repetition_penalty]
+def build_controls() -> GenerationControls:
+    """A control for each setting inside the open context, at the defaults, which are those of the
+    Balanced style: the length first, then what a style sets."""
+    first = ("max_new_tokens", *STYLED)
+    made = {one.name: _control(one) for one in sorted(SETTINGS, key=lambda s: s.name not in first)}
+    return {one.name: made[one.name] for one in SETTINGS}
 
 
-def build_settings() -> Settings:
-    """The controls inside the open context, at the values of the Balanced style."""
-    temperature, top_k, top_p, penalty = STYLES["Balanced"]
-    return Settings(
-        max_new_tokens=gr.Slider(
-            1,
-            MAX_NEW_TOKENS,
-            100,
-            step=1,
-            label="Length",
-            info="The most new tokens, for each text.",
-        ),
-        temperature=gr.Slider(
-            0,
-            2,
-            temperature,
-            step=0.05,
-            label="Temperature",
-            info="0 always takes the likeliest token; higher is bolder.",
-        ),
-        top_k=gr.Slider(
-            0, 200, top_k, step=1, label="Top-k", info="Draw from the k likeliest tokens. 0 = off."
-        ),
-        top_p=gr.Slider(
-            0.01,
-            1,
-            top_p,
-            step=0.01,
-            label="Top-p",
-            info="Draw from the likeliest tokens that share this probability. 1 = off.",
-        ),
-        repetition_penalty=gr.Slider(
-            1,
-            2,
-            penalty,
-            step=0.05,
-            label="Repetition penalty",
-            info="Makes tokens that were there before less likely. 1 = off.",
-        ),
-        seed=gr.Number(
-            -1, precision=0, label="Seed", info="The same seed gives the same text. -1 = random."
-        ),
-        samples=gr.Slider(
-            1, MAX_SAMPLES, 1, step=1, label="Samples", info="How many texts to write at once."
-        ),
-        stop=gr.Textbox("", max_lines=1, label="Stop text", info="Writing ends before this text."),
-        stop_at_end_of_text=gr.Checkbox(
-            True,
-            label="Stop at the end of the text",
-            info="Off: write on after the model's own end.",
-        ),
-    )
+def _control(one: Setting) -> gr.components.Component:
+    words = {"label": one.words, "info": one.sentence}
+    if one.slider:
+        low, high, step = one.slider
+        return gr.Slider(low, high, one.start, step=step, **words)
+    if one.kind == "bool":
+        return gr.Checkbox(one.start, **words)
+    if one.kind == "str":
+        return gr.Textbox(one.start, max_lines=1, **words)
+    return gr.Number(one.start, precision=0, **words)
 
 
 def style_script() -> str:
     """In the browser: a style's values, or the present ones for Custom."""
-    return f"(name, ...values) => ({json.dumps(STYLES)})[name] ?? values"
+    styles = {
+        name: [asdict(style)[setting] for setting in STYLED] for name, style in STYLES.items()
+    }
+    return f"(name, ...values) => ({json.dumps(styles)})[name] ?? values"

@@ -11,6 +11,7 @@ import shlex
 from dataclasses import asdict, dataclass, replace
 
 from gpt2.sampling import Sampling
+from gpt2.settings import as_flags
 from ui.models import Choice
 
 
@@ -37,6 +38,7 @@ def as_python(model: str, prompt: str, sampling: Sampling) -> str:
 from gpt2.generate import generate_pieces
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
+from gpt2.settings import as_flags
 
 model, tokenizer = load_for_inference({model!r})
 prompt = {prompt!r}
@@ -51,15 +53,7 @@ print(*texts, sep="\\n\\n---\\n\\n")
 
 def as_command(model: str, prompt: str, sampling: Sampling) -> str:
     """Runs in the project's folder. A prompt that looks like a flag or stdin stands behind `--`."""
-    words = ["python", "-m", "gpt2", "generate", "--model", model]
-    for name in ("max_new_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed"):
-        words += [f"--{name.replace('_', '-')}", f"{getattr(sampling, name)}"]
-    if sampling.samples > 1:
-        words += ["--samples", str(sampling.samples)]
-    if sampling.stop:
-        words.append(f"--stop={sampling.stop}")
-    if not sampling.stop_at_end_of_text:
-        words.append("--ignore-end")
+    words = ["python", "-m", "gpt2", "generate", "--model", model, *as_flags(sampling)]
     return shlex.join([*words, "--", prompt])
 
 

@@ -6,24 +6,26 @@ on the server, in the visitor's session, as `Steps`.
 
 from __future__ import annotations
 
-import html
-import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 
 import gradio as gr
 
-from gpt2.errors import UserError
 from gpt2.generate import encode_prompt
-from ui.api import BROKEN, WORKER
-from ui.context import LIGHT, Site
-from ui.generation import WriteRequest, check_prompt, parse_request
-from ui.models import Loaded, Models
-from ui.picker import Picker
-from ui.streams import stream_step
-from ui.write.controls import CUSTOM, Settings, style_script
-from ui.write.history import Step, Steps, push
+from ui.context import LIGHT, PageContext
+from ui.generation import (
+    SETTINGS,
+    WORKER,
+    Step,
+    WriteRequest,
+    check_prompt,
+    parse_request,
+    stream_step,
+)
+from ui.messages import SECONDS_BETWEEN_ANNOUNCEMENTS, error_line, guard
+from ui.models import Loaded
+from ui.write.controls import CUSTOM, STYLED, style_script
+from ui.write.history import Steps, add_step
 from ui.write.snippets import make_snippets
 from ui.write.view import (
     View,
@@ -37,31 +39,27 @@ from ui.write.view import (
     show_snippets,
 )
 
-SETTINGS = tuple(field.name for field in fields(Settings))
-SECONDS_BETWEEN_WORDS = 5.0  # a screen reader is not interrupted more often
 SESSION_SECONDS = 86_400
-log = logging.getLogger(__name__)
+_NAMES = tuple(one.name for one in SETTINGS)
 
 
-def add_write_tab(site: Site) -> None:
+def add_write_tab(context: PageContext) -> None:
     """Build and wire the tab inside the open `gr.Tab`."""
-    picker = site.picker
-    view = build_view(site.start)
-    steps = gr.State((), time_to_live=SESSION_SECONDS)
-    writer = Writer(site.models, view, steps)
-    _wire_generation(writer, picker)
-    _wire_editing(writer)
-    _wire_prompt(writer, picker)
-    _wire_style(view)
+    Writer(context, build_view(context.start)).wire()
+
+
+def _refuse(words: str, writer: Writer, *inputs: object) -> dict:
+    return say(writer.view, words, error=True)
 
 
 class Writer:
     """The tab's handlers. They return updates by component; what is absent stays as it is."""
 
-    def __init__(self, models: Models, view: View, steps: gr.State) -> None:
-        self.models = models
+    def __init__(self, context: PageContext, view: View) -> None:
+        self.models = context.models
+        self.picker = context.picker
         self.view = view
-        self.steps = steps
+        self.steps = gr.State((), time_to_live=SESSION_SECONDS)
 
     def begin(self, steps: Steps) -> dict:
         return show_buttons(self.view, steps, running=True) | say(self.view, "Reading the prompt")
@@ -79,7 +77,7 @@ class Writer:
     def continue_sample(self, sample: int) -> Callable[..., Iterator[dict]]:
         """The handler that continues this sample; the others are left behind, until Undo."""
 
-        def go_on(
+        def continue_it(
             request: gr.Request, steps: Steps, model: object, *settings: object
         ) -> Iterator[dict]:
             if not steps or sample >= len(steps[-1].texts):
@@ -89,7 +87,7 @@ class Writer:
             kept = last.passage(sample)
             yield from self._write(request, steps, last.prompt, kept, model, settings)
 
-        return go_on
+        return continue_it
 
     def retry(
         self, request: gr.Request, steps: Steps, model: object, *settings: object
@@ -98,10 +96,11 @@ class Writer:
         if not steps:
             yield say(self.view, "There is nothing to try again yet.", error=True)
             return
-        last, seed = steps[-1], SETTINGS.index("seed")
+        last, seed = steps[-1], _NAMES.index("seed")
         settings = (*settings[:seed], -1, *settings[seed + 1 :])
         yield from self._write(request, steps[:-1], last.prompt, last.kept, model, settings)
 
+    @guard("generating", _refuse)
     def _write(
         self,
         request: gr.Request,
@@ -111,16 +110,10 @@ class Writer:
         model: object,
         settings: tuple,
     ) -> Iterator[dict]:
-        try:
-            values = dict(zip(SETTINGS, settings, strict=True))
-            wanted = parse_request(self.models, prompt, model, **values)
-            loaded = self.models.load(wanted.choice.name)
-            yield from self._stream(steps, kept, wanted, loaded, _address(request))
-        except UserError as error:
-            yield say(self.view, str(error), error=True)
-        except Exception:
-            log.exception("generation failed")
-            yield say(self.view, BROKEN, error=True)
+        values = dict(zip(_NAMES, settings, strict=True))
+        wanted = parse_request(self.models, prompt, model, **values)
+        loaded = self.models.load(wanted.choice.name)
+        yield from self._stream(steps, kept, wanted, loaded, _address(request))
 
     def _stream(
         self, steps: Steps, kept: str, wanted: WriteRequest, loaded: Loaded, server: str
@@ -132,12 +125,13 @@ class Writer:
         extra = show_snippets(self.view, snippets)
         said = time.monotonic()
         for step in stream_step(loaded, first, wanted.sampling):
-            now = push(steps, step)
+            now = add_step(steps, step)
             # With the first text, so that a refused prompt leaves the page as it was; and with the
             # last, because a busy browser once lost what came with the first.
             if extra or all(step.endings):
                 extra |= show_cards(self.view, now)
-            aloud = time.monotonic() - said >= SECONDS_BETWEEN_WORDS or all(step.endings)
+            due = time.monotonic() - said >= SECONDS_BETWEEN_ANNOUNCEMENTS
+            aloud = due or all(step.endings)
             said = time.monotonic() if aloud else said
             words = say(self.view, step.summary(), aloud=aloud)
             yield {self.steps: now} | show_passages(self.view, now) | words | extra
@@ -156,84 +150,82 @@ class Writer:
         shown = show_passages(self.view, steps) | show_cards(self.view, steps)
         return {self.steps: steps} | shown | show_buttons(self.view, steps, running=False) | words
 
+    @guard("counting tokens", error_line)
     def count(self, prompt: object, model: object) -> str:
-        try:
-            loaded = self.models.load(model)
-            tokens = len(encode_prompt(loaded.tokenizer, check_prompt(prompt))) if prompt else 0
-        except UserError as error:
-            return f'<p class="error">{html.escape(str(error))}</p>'
+        loaded = self.models.load(model)
+        tokens = len(encode_prompt(loaded.tokenizer, check_prompt(prompt))) if prompt else 0
         return count_line(tokens, loaded.window)
 
     def follow_model(self, model: object) -> list[dict]:
         """Openings that suit the model."""
         return [gr.Button(words) for words in openings_for(self.models.find(model))]
 
+    def wire(self) -> None:
+        self._wire_generation()
+        self._wire_copying()
+        self._wire_prompt()
+        self._wire_style()
 
-def _wire_generation(writer: Writer, picker: Picker) -> None:
-    view, steps = writer.view, writer.steps
-    controls = [getattr(view.settings, name) for name in SETTINGS]
-    texts = [part for card in view.cards for part in (card.box, card.title, card.passage)]
-    lines = [view.status, view.announcer, view.blank, view.python, view.curl, view.command]
-    buttons = [view.generate, view.stop, view.retry, view.undo, *(c.go_on for c in view.cards)]
+    def _wire_generation(self) -> None:
+        view, steps = self.view, self.steps
+        controls = list(view.settings.values())
+        texts = [part for card in view.cards for part in (card.box, card.title, card.passage)]
+        lines = [view.status, view.announcer, view.blank, view.python, view.curl, view.command]
+        buttons = [view.generate, view.stop, view.retry, view.undo]
+        buttons += [card.continue_ for card in view.cards]
 
-    def run(triggers: list, handler, inputs: list):
-        begun = gr.on(triggers, writer.begin, [steps], [*buttons, *lines[:2]], **LIGHT)
-        written = begun.then(
-            handler,
-            inputs,
-            [steps, *texts, *lines],
-            concurrency_id=WORKER,
-            concurrency_limit=1,
-            show_progress="minimal",
-            show_progress_on=view.status,
-            api_visibility="private",
-        )
-        written.then(writer.settle, [steps], buttons, **LIGHT)
-        return written
+        def run(triggers: list, handler, inputs: list):
+            begun = gr.on(triggers, self.begin, [steps], [*buttons, *lines[:2]], **LIGHT)
+            written = begun.then(
+                handler,
+                inputs,
+                [steps, *texts, *lines],
+                concurrency_id=WORKER,
+                concurrency_limit=1,
+                show_progress="minimal",
+                show_progress_on=view.status,
+                api_visibility="private",
+            )
+            written.then(self.settle, [steps], buttons, **LIGHT)
+            return written
 
-    runs = [
-        run(
-            [view.generate.click, view.prompt.submit],
-            writer.compose,
-            [steps, view.prompt, picker.model, *controls],
-        ),
-        run([view.retry.click], writer.retry, [steps, picker.model, *controls]),
-    ]
-    for index, card in enumerate(view.cards):
-        handler = writer.continue_sample(index)
-        runs.append(run([card.go_on.click], handler, [steps, picker.model, *controls]))
-    # Said after the cancelling has been answered: a last update of the run would overwrite it.
-    stopped = view.stop.click(None, cancels=runs, api_visibility="private", queue=False)
-    stopped.then(writer.stopped, [steps], [*buttons, *texts, *lines[:2]], **LIGHT)
-    view.undo.click(writer.undo, [steps], [steps, *buttons, *texts, *lines[:3]], **LIGHT)
+        model = self.picker.model
+        composed = [steps, view.prompt, model, *controls]
+        runs = [
+            run([view.generate.click, view.prompt.submit], self.compose, composed),
+            run([view.retry.click], self.retry, [steps, model, *controls]),
+        ]
+        for index, card in enumerate(view.cards):
+            handler = self.continue_sample(index)
+            runs.append(run([card.continue_.click], handler, [steps, model, *controls]))
+        # Said after the cancelling has been answered: a last update of the run would overwrite it.
+        stopped = view.stop.click(None, cancels=runs, api_visibility="private", queue=False)
+        stopped.then(self.stopped, [steps], [*buttons, *texts, *lines[:2]], **LIGHT)
+        view.undo.click(self.undo, [steps], [steps, *buttons, *texts, *lines[:3]], **LIGHT)
 
+    def _wire_copying(self) -> None:
+        for card in self.view.cards:
+            script = f"(passage) => copyPassage(passage, {card.copy.elem_id!r})"
+            said = [self.view.announcer]
+            card.copy.click(None, [card.passage], said, js=script, api_visibility="private")
 
-def _wire_editing(writer: Writer) -> None:
-    view = writer.view
-    for card in view.cards:
-        script = f"(passage) => copyPassage(passage, {card.copy.elem_id!r})"
-        card.copy.click(None, [card.passage], [view.announcer], js=script, api_visibility="private")
+    def _wire_prompt(self) -> None:
+        view, picker = self.view, self.picker
+        counted = {"inputs": [view.prompt, picker.model], "outputs": [view.count], **LIGHT}
+        view.prompt.change(self.count, trigger_mode="always_last", **counted)
+        picker.chosen.change(self.follow_model, [picker.chosen], view.openings, **LIGHT)
+        picker.chosen.change(self.count, **counted)
+        for opening in view.openings:
+            opening.click(
+                None, [opening], [view.prompt], js="(words) => words", api_visibility="private"
+            )
 
-
-def _wire_prompt(writer: Writer, picker: Picker) -> None:
-    view = writer.view
-    counted = {"inputs": [view.prompt, picker.model], "outputs": [view.count], **LIGHT}
-    view.prompt.change(writer.count, trigger_mode="always_last", **counted)
-    picker.chosen.change(writer.follow_model, [picker.chosen], view.openings, **LIGHT)
-    picker.chosen.change(writer.count, **counted)
-    for opening in view.openings:
-        opening.click(
-            None, [opening], [view.prompt], js="(words) => words", api_visibility="private"
-        )
-
-
-def _wire_style(view: View) -> None:
-    values = view.settings.style
-    view.style.input(
-        None, [view.style, *values], values, js=style_script(), api_visibility="private"
-    )
-    for control in values:
-        control.input(None, None, [view.style], js=f"() => '{CUSTOM}'", api_visibility="private")
+    def _wire_style(self) -> None:
+        view, private = self.view, {"api_visibility": "private"}
+        values = [view.settings[name] for name in STYLED]
+        view.style.input(None, [view.style, *values], values, js=style_script(), **private)
+        for control in values:
+            control.input(None, None, [view.style], js=f"() => '{CUSTOM}'", **private)
 
 
 def _address(request: gr.Request) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from ui.generation import MAX_SAMPLES
+from ui.generation import SETTINGS
 from ui.models import Choice, Loaded
-from ui.write.controls import CUSTOM, STYLES, Settings, build_settings
+from ui.write.controls import CUSTOM, STYLES, GenerationControls, build_controls
 from ui.write.history import Steps
 from ui.write.snippets import Snippets
 
@@ -25,6 +25,10 @@ OTHER_OPENINGS = (
 )
 
 
+# As many texts as a visitor may ask for at once.
+MAX_TEXTS = next(one for one in SETTINGS if one.name == "samples").within_offer().high
+
+
 @dataclass(frozen=True)
 class Card:
     """One sample's passage and what can be done with it."""
@@ -32,7 +36,7 @@ class Card:
     box: gr.Column
     title: gr.HTML
     passage: gr.HighlightedText
-    go_on: gr.Button
+    continue_: gr.Button
     copy: gr.Button
 
 
@@ -48,7 +52,7 @@ class View:
     status: gr.HTML
     announcer: gr.HTML
     style: gr.Radio
-    settings: Settings
+    settings: GenerationControls
     blank: gr.HTML
     cards: list[Card]
     python: gr.Textbox
@@ -117,7 +121,7 @@ def _setting_parts() -> dict:
         elem_classes="chips",
     )
     with gr.Accordion("Settings", open=False, elem_id="settings", elem_classes="fold"):
-        settings = build_settings()
+        settings = build_controls()
     return {"style": style, "settings": settings}
 
 
@@ -126,7 +130,7 @@ def _reading_parts() -> dict:
         "<p>What the model writes appears here.</p>", elem_id="blank", elem_classes="blank"
     )
     with gr.Row(elem_id="cards", equal_height=False):
-        cards = [_card(index) for index in range(MAX_SAMPLES)]
+        cards = [_card(index) for index in range(MAX_TEXTS)]
     return {"blank": blank, "cards": cards}
 
 
@@ -143,9 +147,9 @@ def _card(index: int) -> Card:
             elem_classes="passage",
         )
         with gr.Row(elem_classes="card-actions"):
-            go_on = gr.Button("Continue", size="sm", min_width=80, elem_id=f"continue-{index}")
+            continue_ = gr.Button("Continue", size="sm", min_width=80, elem_id=f"continue-{index}")
             copy = gr.Button("Copy", size="sm", min_width=80, elem_id=f"copy-{index}")
-    return Card(box, title, passage, go_on, copy)
+    return Card(box, title, passage, continue_, copy)
 
 
 def _snippet_parts() -> dict:
@@ -210,7 +214,7 @@ def show_buttons(view: View, steps: Steps, running: bool) -> dict:
         view.retry: gr.Button(interactive=idle),
         view.undo: gr.Button(interactive=idle),
     }
-    return shown | {card.go_on: gr.Button(interactive=idle) for card in view.cards}
+    return shown | {card.continue_: gr.Button(interactive=idle) for card in view.cards}
 
 
 def show_snippets(view: View, snippets: Snippets) -> dict:

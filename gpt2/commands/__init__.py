@@ -1,0 +1,1 @@
+"""The commands of `python -m gpt2`, a module each: HELP, DESCRIPTION, add_arguments, run."""

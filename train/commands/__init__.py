@@ -1,0 +1,1 @@
+"""The commands of `python -m train`, a module each: HELP, DESCRIPTION, add_arguments, run."""

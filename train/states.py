@@ -1,0 +1,52 @@
+"""The states of a run, each declared once."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class RunState(str, Enum):
+    """Where a run is, and whether it waits, is running or has ended.
+
+    On disk and on the wire it is its value. A server derives it from the worker's lock, heartbeat
+    and files, never from what somebody pressed.
+    """
+
+    QUEUED = "queued", "waiting"  # for its turn
+    PREPARING = "preparing", "running"  # its process starts, loads the model
+    TRAINING = "training", "running"
+    EVALUATING = "evaluating", "running"
+    SAMPLING = "sampling", "running"
+    SAVING = "saving", "running"
+    DONE = "done", "ended"
+    STOPPED = "stopped", "ended"  # by its owner or a time limit; its model is kept
+    FAILED = "failed", "ended"  # its cause says why
+    INTERRUPTED = "interrupted", "ended"  # its process died; it can be resumed
+
+    phase: str
+
+    def __new__(cls, value: str, phase: str) -> RunState:
+        state = str.__new__(cls, value)
+        state._value_ = value
+        state.phase = phase
+        return state
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def parse(cls, value: object, otherwise: RunState) -> RunState:
+        """The state that a file names; `otherwise` where it names none."""
+        return cls(value) if value in cls._value2member_map_ else otherwise
+
+    @property
+    def is_running(self) -> bool:
+        return self.phase == "running"
+
+    @property
+    def is_ended(self) -> bool:
+        return self.phase == "ended"
+
+    @property
+    def is_active(self) -> bool:
+        return not self.is_ended

@@ -1,0 +1,54 @@
+"""The page: the head and the tabs under one roof, and how it is launched."""
+
+from __future__ import annotations
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from service.limits import Limits
+from service.runs import Runs
+from ui.api import add_api
+from ui.body_limit import BodyLimit
+from ui.context import PageContext
+from ui.finetune.tab import add_finetune_tab
+from ui.models import Loaded, Models
+from ui.picker import Picker
+from ui.theme import SCRIPT, STYLESHEETS, make_theme
+from ui.visitor import build_visitor
+from ui.write.tab import add_write_tab
+
+TABS = {"Write": add_write_tab, "Fine-tune": add_finetune_tab}
+QUEUE_SIZE = 40
+
+
+def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.Blocks:
+    """The whole page. `start` is the model it begins with, `limits` are those of `runs`."""
+    with gr.Blocks(title="GPT-2", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
+        visitor = build_visitor()
+        picker = Picker(models, start, visitor)
+        picker.wire()
+        with gr.Tabs() as tabs:
+            context = PageContext(models, runs, limits, start, picker, visitor, tabs, page)
+            for title, add_tab in TABS.items():
+                with gr.Tab(title, id=title.lower()):
+                    add_tab(context)
+        add_api(context)
+    return page.queue(api_open=False, max_size=QUEUE_SIZE)
+
+
+def launch_settings() -> dict:
+    """Arguments of `launch`: a private page that shows errors only where they are the visitor's."""
+    return {
+        "theme": make_theme(),
+        "css_paths": STYLESHEETS,
+        "js": SCRIPT.read_text(encoding="utf-8"),
+        "footer_links": ["api"],
+        "app_kwargs": {"middleware": [Middleware(BodyLimit)]},
+        "max_file_size": "20mb",
+        "ssr_mode": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "show_error": False,
+        "share": False,
+        "state_session_capacity": 1000,
+    }
