@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -32,9 +31,10 @@ def seconds_to_first_words(prompt: str, presses: int) -> list[float]:
     """Of each press of Generate, one after another, on a page that has been loaded."""
     from playwright.sync_api import sync_playwright
 
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    from tests.browser import FLAGS, find_chromium
+
     with _app() as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         page = browser.new_page()
         page.goto(url)
         page.locator("#prompt textarea").fill(prompt)

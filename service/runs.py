@@ -223,10 +223,22 @@ class Runs:
         # Its index is made when it first trains.
         return [(sample, False)] if text is None else text.spans(sample)
 
-    def close(self) -> None:
-        """Stop watching. Workers keep going; a later `Runs` finds them."""
+    def path(self, run_id: object) -> Path:
+        """The folder of a run."""
+        return self._find(run_id).path
+
+    def discard_all(self) -> None:
+        """Discard every run of this server."""
+        for entry in self._all():
+            self._delete(entry)
+
+    def close(self, kill: bool = False) -> None:
+        """Stop watching. Workers keep going, for a later `Runs` to find them, unless `kill`."""
         self._closed.set()
         self._thread.join()
+        if kill:
+            for entry in self._all():
+                self._queue.kill(entry)
         self._claim.close()
 
     def _find(self, run_id: object) -> Entry:
@@ -235,11 +247,13 @@ class Runs:
             found = find_id(run_id, self._queue.entries)
             return self._queue.entries[found] if found else _unknown()
 
+    def _all(self) -> list[Entry]:
+        with self._guard:
+            return list(self._queue.entries.values())
+
     def _entries_of(self, owner: object) -> list[Entry]:
         kept = digest(owner)
-        with self._guard:
-            entries = list(self._queue.entries.values())
-        own = [e for e in entries if kept and hmac.compare_digest(e.owner, kept)]
+        own = [e for e in self._all() if kept and hmac.compare_digest(e.owner, kept)]
         return sorted(own, key=lambda e: -ipc.read(e.path, ipc.REQUEST).get("created", 0))
 
     def _state(self, entry: Entry) -> RunState:

@@ -107,6 +107,4 @@ def open_runs(tmp_path, no_probe):
 
     yield open_
     for runs in opened:
-        runs.close()
-        for entry in list(runs._queue.entries.values()):
-            runs._queue.kill(entry)
+        runs.close(kill=True)

@@ -86,6 +86,33 @@ def test_the_model_needs_nothing_but_torch_and_the_standard_library():
     assert names - set(sys.stdlib_module_names) == {"torch"}
 
 
+def names_of(source: str) -> set[str]:
+    """The public names that a module defines at its top."""
+    found: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
+# What programs and commands have by convention: entry points, and the face of a command.
+CONVENTIONS = {"main", "build_parser", "COMMANDS"}
+COMMAND_FACE = {"HELP", "DESCRIPTION", "add_arguments", "run"}
+
+
+def test_no_two_modules_define_the_same_public_name():
+    """33 names stood for two things or more: `Checkpoint`, `Sample`, `STATES`, `show` ..."""
+    homes: dict[str, list[Path]] = {}
+    for _, path in SOURCES:
+        faces = COMMAND_FACE if path.parent.name == "commands" else set()
+        for name in names_of(path.read_text()) - CONVENTIONS - faces:
+            homes.setdefault(name, []).append(path)
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
 def test_relative_imports_do_not_hide_a_room():
     """The rules above read absolute names; `from ..ui import x` would pass them unseen."""
     for _, path in SOURCES:
@@ -122,4 +149,4 @@ except ImportError:
 def test_the_rooms_are_where_this_file_looks_for_them():
     """A moved folder must not turn the checks above into checks of nothing."""
     assert {path.name for path in files_of("gpt2")} >= {"model.py", "tokenizer.py", "folder.py"}
-    assert files_of("train")
+    assert all(files_of(layer) for layer in LAYERS)

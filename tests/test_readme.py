@@ -57,7 +57,8 @@ def test_every_command_line_parses(command):
 
 def test_the_two_commands_stand_there_exactly_once():
     assert commands().count("pip install -r requirements.txt && python app.py") == 1
-    assert commands().count("pip install -r requirements-dev.txt && pytest") == 1
+    tests = "pip install -r requirements-dev.txt && python tests/browser.py && pytest"
+    assert commands().count(tests) == 1
 
 
 def test_the_front_matter_is_what_a_space_needs():

@@ -11,8 +11,9 @@ import argparse
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from tests.browser import FLAGS, find_chromium
 from tests.support.app_server import serve
-from tests.ui.test_page import CHROMIUM_FLAGS, choose, find_chromium
+from tests.ui.test_page import choose
 from ui.write.view import STORY_OPENINGS
 
 REACHED = """(percent) => {
@@ -37,7 +38,7 @@ def main() -> None:
         serve("storyteller", patch) as server,
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         scale = 1.5 if options.tune is not None else 2
         page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=scale)
         page.goto(server.url)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,29 +44,24 @@ class RunModel:
 
 def models_of(runs: Runs, owner: str | None) -> list[tuple[RunModel, str]]:
     """The visitor's own results and their titles, newest first."""
-    found = []
+    ready = [status for status in statuses_of(runs, owner) if status.result_ready]
+    return [(RunModel(status.id), RunModel(status.id).title(status)) for status in ready]
+
+
+def statuses_of(runs: Runs, owner: str | None) -> Iterator[RunStatus]:
+    """The visitor's own runs, newest first."""
     for run_id in runs.runs_of(owner) if owner else ():
-        try:
-            status = runs.status(run_id)
-        except UserError:  # deleted a moment ago
-            continue
-        if status.result_ready:
-            model = RunModel(run_id)
-            found.append((model, model.title(status)))
-    return found
+        with suppress(UserError):  # deleted or expired a moment ago
+            yield runs.status(run_id)
 
 
 def run_rows(runs: Runs, owner: str | None) -> list[tuple[str, str]]:
     """A visitor's runs as choices: "Storyteller, taste, step 60/60, done, 5 minutes ago"."""
     rows = []
-    for run in runs.runs_of(owner) if owner else ():
-        try:
-            status = runs.status(run)
-        except UserError:  # expired a moment ago
-            continue
+    for status in statuses_of(runs, owner):
         words = [status.preset, f"step {status.step:,}/{status.steps:,}"]
         words += [pill(status.state).lower(), ago(time.time() - status.created)]
-        rows.append((", ".join(words).capitalize(), run))
+        rows.append((", ".join(words).capitalize(), status.id))
     return rows
 
 

@@ -103,7 +103,7 @@ def test_a_tuned_model_is_tuned_further_and_its_own_base_may_go(open_runs, base)
     wait(runs, second, lambda status: status.step >= 1)
     before = weights(runs.model_folder(first))
     runs.discard(first)
-    os.kill(ipc.lock_owner(runs.folder / second), signal.SIGKILL)
+    os.kill(ipc.lock_owner(runs.path(second)), signal.SIGKILL)
     wait(runs, second, lambda status: status.state == "interrupted")
     assert torch.equal(weights(runs.base_folder(second)), before)
     runs.resume(second)
@@ -141,7 +141,7 @@ def test_a_killed_worker_is_interrupted_and_resumes_exactly(open_runs, base, und
     run_id = runs.create(make_request(base, LONGER), OWNER)
     for step in (1, 60, 120):
         wait(runs, run_id, lambda s: s.state.is_running and s.step >= step)  # noqa: B023
-        os.kill(ipc.lock_owner(runs.folder / run_id), signal.SIGKILL)
+        os.kill(ipc.lock_owner(runs.path(run_id)), signal.SIGKILL)
         status = wait(runs, run_id, lambda status: status.state == "interrupted")
         assert "Resume" in status.message
         runs.resume(run_id)
@@ -157,7 +157,7 @@ def test_an_interrupted_run_is_stopped_into_a_model(open_runs, base):
     runs = open_runs()
     run_id = runs.create(make_request(base, LONG), OWNER)
     wait(runs, run_id, lambda status: status.step >= 15)
-    os.kill(ipc.lock_owner(runs.folder / run_id), signal.SIGKILL)
+    os.kill(ipc.lock_owner(runs.path(run_id)), signal.SIGKILL)
     wait(runs, run_id, lambda status: status.state == "interrupted")
     runs.stop(run_id, "latest")
     status = wait(runs, run_id, lambda status: status.state == "stopped")
@@ -210,7 +210,7 @@ def test_a_dead_run_is_found_interrupted_by_a_new_server(open_runs, base):
     runs = open_runs()
     run_id = runs.create(make_request(base, LONG), OWNER)
     wait(runs, run_id, lambda status: status.step >= 1)
-    pid = ipc.lock_owner(runs.folder / run_id)
+    pid = ipc.lock_owner(runs.path(run_id))
     runs.close()
     os.kill(pid, signal.SIGKILL)
     later = open_runs()
@@ -304,7 +304,7 @@ def test_guessed_ids_get_nothing(open_runs, base, tmp_path):
     assert sorted(runs.folder.rglob("*")) == before
     assert runs.status(run_id).state == "queued"
     assert run_id not in str(runs.runs_of(new_id()))
-    stored = ipc.read(runs.folder / run_id, ipc.REQUEST)
+    stored = ipc.read(runs.path(run_id), ipc.REQUEST)
     assert OWNER not in str(stored)
 
 
@@ -313,7 +313,7 @@ def test_delete_my_data_ends_and_deletes_all_of_it(open_runs, base):
     owners = (OWNER, OWNER, new_id())
     training, _, others = (runs.create(make_request(base, LONG), owner) for owner in owners)
     wait(runs, training, lambda status: status.step >= 1)
-    pid = ipc.lock_owner(runs.folder / training)
+    pid = ipc.lock_owner(runs.path(training))
     assert runs.delete_owner(OWNER) == 2
     assert not Path(f"/proc/{pid}/cmdline").exists()
     assert {p.name for p in runs.folder.iterdir() if not p.name.startswith(".")} == {others}
@@ -329,7 +329,7 @@ def test_runs_expire_after_the_last_look(open_runs, base):
         runs.stop(run_id)
     for run_id in (looked_at, waiting, old):
         for name in ("seen", "state.json"):
-            os.utime(runs.folder / run_id / name, (1, 1))
+            os.utime(runs.path(run_id) / name, (1, 1))
     (runs.folder / ".downloads" / "old").mkdir(parents=True)
     os.utime(runs.folder / ".downloads" / "old", (1, 1))
     (runs.folder / ".downloads" / "new").mkdir()

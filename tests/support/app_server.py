@@ -93,15 +93,8 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
         yield Server(url.rstrip("/"), models, runs, forwards)
     finally:
         page.close(verbose=False)
-        end(runs)
+        runs.close(kill=True)
         aside.cleanup()
-
-
-def end(runs: Runs) -> None:
-    """Close a server's runs and end the processes that it has started."""
-    runs.close()
-    for entry in list(runs._queue.entries.values()) if isinstance(runs, Runs) else ():
-        runs._queue.kill(entry)
 
 
 def _counted(forwards: Forwards) -> Callable:

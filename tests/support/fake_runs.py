@@ -85,7 +85,7 @@ class FakeRuns:
         spans = [(before, False), (there, True), (after, False)]
         return [span for span in spans if span[0]]
 
-    def close(self) -> None:
+    def close(self, kill: bool = False) -> None:
         pass
 
 

@@ -14,22 +14,16 @@ import pytest
 from gradio_client import Client, handle_file
 
 from gpt2.folder import load_model
-from service import plan
-from service.pace import Pace
-from tests.support.app_server import serve, wait_until
-from tests.support.toy_runs import LIMITS, LONG, QUICK, TEXT, make_base
+from tests.support.app_server import wait_until
+from tests.support.toy_runs import LONG, QUICK, TEXT
 
 ENDPOINTS = ["/download_run", "/generate", "/run_status", "/start_run", "/stop_run"]
 NOBODY = "0" * 32
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = make_base(tmp_path_factory.mktemp("models") / "toy")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "find_pace", lambda *given: Pace(0.01, 0.001, 0.004))
-        with serve(str(folder), patch, limits=LIMITS) as running:
-            yield running
+def server(toy_server):
+    return toy_server
 
 
 @pytest.fixture(scope="module")

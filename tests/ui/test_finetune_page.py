@@ -14,14 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from gpt2.folder import load_model
-from service import ipc, plan
-from service.pace import Pace
-from tests.support.app_server import serve
-from tests.support.toy_runs import LIMITS, TEXT, make_base
-from tests.ui.test_page import browser, contrast, is_foreign  # noqa: F401
+from service import ipc
+from tests.support.pages import contrast, watch
+from tests.support.toy_runs import TEXT
 
 QUICK = {"Steps": 8, "Batch size": 2, "Block size": 16, "Learning rate": "3e-3"}
 LONG = QUICK | {"Steps": 20_000, "Evaluate every": 50, "Sample every": 0}
@@ -29,31 +27,21 @@ ENDED = re.compile("Done|Stopped")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = make_base(tmp_path_factory.mktemp("models") / "toy")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "find_pace", lambda *given: Pace(0.01, 0.001, 0.004))
-        with serve(str(folder), patch, limits=LIMITS) as running:
-            yield running
+def server(toy_server):
+    return toy_server
 
 
 @pytest.fixture
-def open_tab(browser, server):  # noqa: F811
+def open_tab(browser, server):
     """Opens the tab as a new visitor, or another page of one; nothing may go wrong unseen."""
     contexts, troubles = [], []
-
-    def watch(page: Page) -> Page:
-        page.on("console", lambda m: is_trouble(m) and troubles.append(f"console: {m.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
-        page.on("request", lambda r: is_foreign(r.url) and troubles.append(f"request: {r.url}"))
-        return page
 
     def open_at(width: int = 1280, query: str = "", beside: Page | None = None, **options) -> Page:
         if beside is None:
             size = {"width": width, "height": 900}
             contexts.append(browser.new_context(viewport=size, **options))
             contexts[-1].set_default_timeout(30_000)
-        page = watch((beside.context if beside else contexts[-1]).new_page())
+        page = watch((beside.context if beside else contexts[-1]).new_page(), troubles)
         page.goto(server.url + query)
         page.get_by_role("tab", name="Fine-tune").click()
         expect(page.locator("#start")).to_be_visible()
@@ -63,14 +51,8 @@ def open_tab(browser, server):  # noqa: F811
     seen = list(troubles)  # closing cuts requests off, which gradio logs as errors
     for context in contexts:
         context.close()
-    for entry in list(server.runs._queue.entries.values()):
-        server.runs._delete(entry)
+    server.runs.discard_all()
     assert seen == []
-
-
-def is_trouble(message: ConsoleMessage) -> bool:
-    """An error; but gradio logs the stream that a reload cuts off as one."""
-    return message.type == "error" and "BodyStreamBuffer was aborted" not in message.text
 
 
 def start(page: Page, text: str | None = TEXT, settings: dict = QUICK) -> str:
@@ -102,7 +84,7 @@ def upload(page: Page, file: Path) -> None:
 
 
 def folder_of(server, run: str) -> Path:
-    return server.runs._find(run).path
+    return server.runs.path(run)
 
 
 def pill(page: Page) -> Locator:

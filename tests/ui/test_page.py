@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
 import time
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.app_server import WINDOW, Forwards, make_tiny_model, serve
+from tests.support.pages import contrast, watch
 from ui.write.view import OTHER_OPENINGS, STORY_OPENINGS
 
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # The Stop button is there while the model writes: count how often it went away.
 COUNT_RUNS = """
   window.runs = 0;
@@ -43,26 +34,6 @@ def server(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = find_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-def find_chromium() -> str | None:
-    """A system's Chromium; None lets Playwright use the one it has installed."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    if found := next(filter(None, map(shutil.which, names)), None):
-        return found
-    with sync_playwright() as playwright:
-        if Path(playwright.chromium.executable_path).exists():
-            return None
-    pytest.fail("These tests need Chromium: install it, or run `playwright install chromium`.")
-
-
 @pytest.fixture
 def forwards(server) -> Forwards:
     server.forwards.after_quiet(0.2)
@@ -78,10 +49,7 @@ def open_page(browser, server):
     def open_at(width: int = 1280, height: int = 900, **options: object) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: m.type == "error" and troubles.append(f"console: {m.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
-        page.on("request", lambda r: is_foreign(r.url) and troubles.append(f"request: {r.url}"))
+        page = watch(context.new_page(), troubles)
         page.add_init_script(COUNT_RUNS)
         page.goto(server.url)
         expect(page.locator("#generate")).to_be_visible()
@@ -91,10 +59,6 @@ def open_page(browser, server):
     for context in contexts:
         context.close()
     assert troubles == []
-
-
-def is_foreign(url: str) -> bool:
-    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
 @pytest.fixture
@@ -481,28 +445,6 @@ def test_text_stands_out_from_its_background(open_page, scheme):
     for name in ("#passage-0 .highlighted .text", "#passage-0 .unlabeled", "#status p", "#count p"):
         assert contrast(page, name) >= 4.5, name
     expect(page.locator("#generate")).to_be_visible()
-
-
-def contrast(page: Page, selector: str) -> float:
-    """WCAG's contrast of a text with the nearest opaque background behind it."""
-    colors = page.locator(selector).first.evaluate(
-        """element => {
-          let behind = element, back = "rgba(0, 0, 0, 0)";
-          while (back.endsWith(", 0)")) {
-            behind = behind.parentElement;
-            back = getComputedStyle(behind).backgroundColor;
-          }
-          return [getComputedStyle(element).color, back];
-        }"""
-    )
-    light, dark = sorted(map(luminance, colors), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def luminance(color: str) -> float:
-    channels = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
 
 
 def test_first_paint_is_quick(open_page):

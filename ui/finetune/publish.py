@@ -5,7 +5,6 @@ The token lives as long as the call: it is in no state, no record and no log.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import shutil
@@ -19,9 +18,9 @@ from gpt2.model_card import CardFacts, CardSample, Losses, write_card
 from service.runs import Runs
 from service.status import RunStatus
 from service.verdict import verdict
+from ui.messages import log
 
 _SHOWN_SAMPLES = 3
-log = logging.getLogger(__name__)
 
 
 def on_space() -> bool:

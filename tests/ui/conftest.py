@@ -1,0 +1,35 @@
+"""The browser of the page's tests, and a server with a toy model of bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser import FLAGS, MISSING, find_chromium
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    path = find_chromium()
+    if path is None:
+        pytest.skip(f"{MISSING} Or run: python tests/browser.py")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def toy_server(tmp_path_factory):
+    """The app with a toy model of bytes, whose steps have a known pace."""
+    from service import plan
+    from service.pace import Pace
+    from tests.support.app_server import serve
+    from tests.support.toy_runs import LIMITS, make_base
+
+    folder = make_base(tmp_path_factory.mktemp("models") / "toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "find_pace", lambda *given: Pace(0.01, 0.001, 0.004))
+        with serve(str(folder), patch, limits=LIMITS) as running:
+            yield running
