@@ -89,8 +89,14 @@ def load_model(
     `device` "auto" is the GPU where there is one. `dtype` "auto" is float32 on a CPU and the
     file's own on a GPU. `UserError` says what about the folder is wrong.
     """
-    folder = Path(folder)
-    config, tokenizer = load_model_shape(folder)
+    config, tokenizer = load_model_shape(Path(folder))
+    return load_weights(Path(folder), config, device, dtype), tokenizer
+
+
+def load_weights(
+    folder: Path, config: ModelConfig, device: str = "auto", dtype: torch.dtype | str = "auto"
+) -> GPT2:
+    """As `load_model`, of a folder whose config has been read."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = _read_tensors(folder, config)
@@ -100,7 +106,7 @@ def load_model(
     # Each tensor leaves `tensors` as it is converted, so that two copies of all never exist.
     state = {name: tensors.pop(name).to(device, dtype) for name in list(tensors)}
     model.load_state_dict(state, strict=True, assign=True)
-    return model.eval(), tokenizer
+    return model.eval()
 
 
 def load_model_shape(folder: Path) -> tuple[ModelConfig, Tokenizer]:

@@ -39,30 +39,33 @@ class Plan:
     validation_tokens: int  # each evaluation measures at most so many
 
 
-def plan_run(
-    shape: ModelConfig, preset: str, changes: dict[str, Any], tokens: int, limits: Limits
-) -> Plan:
-    """The plan of a run over a text of so many tokens. The first time for a model's shape takes a
-    few seconds (a step is measured in a short process of its own), later times none.
+def plan_runs(
+    shape: ModelConfig, changes: dict[str, Any], tokens: int, limits: Limits
+) -> dict[str, Plan]:
+    """The plan of each preset over a text of so many tokens. The first time for a model's shape
+    takes a few seconds (a step is measured in a short process of its own), later times none.
 
     `UserError` when the run does not fit this machine's memory.
     """
     config = first_config(shape, changes)
     pace = find_pace(shape, config, limits.threads)
-    return make_plan(shape, config, preset, changes, tokens, pace, limits)
+    return {
+        name: make_plan(shape, config, effort, changes, tokens, pace, limits)
+        for name, effort in EFFORTS.items()
+    }
 
 
 def make_plan(
     shape: ModelConfig,
     config: TrainConfig,
-    preset: str,
+    effort: Effort,
     changes: dict[str, Any],
     tokens: int,
     pace: Pace,
     limits: Limits,
 ) -> Plan:
-    """As `plan_run`, at a known pace: `config` is the `first_config` of shape and changes."""
-    effort = EFFORTS[preset]
+    """The plan of one preset at a known pace: `config` is the `first_config` of shape and
+    changes."""
     if "batch_size" not in changes:
         config = _fit_batch(config, pace, effort)
     config = _fit_memory(config, shape, limits)

@@ -6,17 +6,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from gpt2.errors import UserError
 from service import ipc
 from service.limits import Limits
-from service.plan import Plan, plan_run
+from service.plan import Plan, plan_runs
 from service.request import RunRequest
 from service.text_summary import TextSummary, open_text, prepare_text
-from train.data import Corpus, hold_out_tail, open_corpus
-from train.job import Start, begin_run, start_from_model
+from train.data import hold_out_tail, open_corpus
+from train.job import begin_run, start_from_model
 from train.run_folder import RunFolder
 
 _BYTES_PER_BYTE = 4  # tokens of at most 4 bytes, of a text whose every byte is one
@@ -36,7 +35,7 @@ def create_run(
 
     `require_room` is asked whether there is room for so many bytes before any is written.
     """
-    start, changes = start_from_model(request.model, {}), dict(request.changes)
+    start, changes = start_from_model(request.model), dict(request.changes)
     try:
         run = RunFolder.create(aside)
         if request.tokens:
@@ -45,9 +44,10 @@ def create_run(
             text = open_text(request.source, request.column, limits)
             require_room(_BYTES_PER_BYTE * text.bytes)
             summary = prepare_text(text, start.tokenizer, start.shape.n_positions, run.tokens)
-        plan = plan_run(start.shape, request.preset, changes, summary.tokens, limits)
+        plan = plan_runs(start.shape, changes, summary.tokens, limits)[request.preset]
         require_room(plan.disk_bytes)
-        begin_run(run, replace(start, config=plan.config), lambda: _split(run, start, plan))
+        hold_out_tail(run.tokens, start.tokenizer, plan.config.validation_share)
+        begin_run(run, start, plan.config, open_corpus(run.tokens, start.tokenizer))
         _keep_base(run, final, start.base)
         _describe(run, request, summary, plan, owner, limits)
     except BaseException:
@@ -63,11 +63,6 @@ def _take_tokens(request: RunRequest, run: RunFolder) -> TextSummary:
     except OSError:
         raise UserError("The file is not there anymore. Upload it again.") from None
     return request.prepared.summary
-
-
-def _split(run: RunFolder, start: Start, plan: Plan) -> Corpus:
-    hold_out_tail(run.tokens, start.tokenizer, plan.config.validation_share)
-    return open_corpus(run.tokens, start.tokenizer)
 
 
 def _describe(

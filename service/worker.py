@@ -206,7 +206,7 @@ def _limited(job: Job) -> Job:
 
 def _training_text(job: Job) -> TrainingText:
     """The index for the memorization, made once."""
-    text = open_training_text(job.run.tokens)
+    text = open_training_text(job.run.tokens, job.data)
     if text is None:
         text = TrainingText.build(job.data.train, job.data.tokenizer)
         text.save(job.run.tokens)

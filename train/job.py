@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from gpt2.errors import UserError
-from gpt2.folder import empty_model, load_model, load_model_shape
+from gpt2.folder import empty_model, load_model_shape, load_weights
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.text import Text, TextFile, read_documents
 from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
-from train.config import PRESETS, Preset, TrainConfig, finetune_learning_rate
+from train.config import PRESETS, TrainConfig, finetune_learning_rate
 from train.data import Corpus, build_corpus, fit_block, open_corpus
 from train.distributed import World
 from train.lora import add_lora
@@ -55,7 +55,6 @@ class Start:
 
     tokenizer: Tokenizer
     shape: ModelConfig
-    config: TrainConfig
     base: Path | None = None  # the model folder
     model: str | None = None  # its name
     preset: str | None = None
@@ -90,34 +89,30 @@ def write_run(request: JobRequest) -> None:
         if not path.is_file():
             raise UserError(f"There is no file {path}.")
     texts = [TextFile(path, request.column) for path in request.files]
+    changes = dict(request.changes)
     if request.model and not request.preset:
-        start = start_from_model(request.model, dict(request.changes))
+        start = start_from_model(request.model)
+        config = replace(finetune_config(start.shape), **changes)
     elif request.preset and not request.model and PRESETS[request.preset].model:
-        start = _start_from_scratch(request.preset, dict(request.changes), texts)
+        config = replace(PRESETS[request.preset].train, **changes)
+        start = _start_from_scratch(request.preset, config, texts)
     else:
         raise UserError(
             "Give either --model NAME (train it further) or --preset NAME (from scratch)."
         )
     run = RunFolder.create(request.out)
-    begin_run(run, start, lambda: build_corpus(texts, start.tokenizer, run.tokens, start.config))
-
-
-def begin_run(
-    run: RunFolder,
-    start: Start,
-    make_corpus: Callable[[], Corpus],
-    settle: Callable[[Corpus], TrainConfig] | None = None,
-) -> None:
-    """Fill an empty run folder: corpus, tokenizer, description. `settle` gives the final config,
-    where that depends on the corpus. On an error the folder is removed."""
     try:
-        corpus = make_corpus()
-        start.tokenizer.save(run.tokens)
-        config = settle(corpus) if settle else start.config
-        config, note = fit_block(config, corpus, start.shape.n_positions)
+        corpus = build_corpus(texts, start.tokenizer, run.tokens, config)
+        begin_run(run, start, config, corpus)
     except BaseException:
         shutil.rmtree(run.path)  # nothing has begun; the name stays free for the next try
         raise
+
+
+def begin_run(run: RunFolder, start: Start, config: TrainConfig, corpus: Corpus) -> None:
+    """Describe a run whose tokens are in its folder: from then on it can be opened."""
+    start.tokenizer.save(run.tokens)
+    config, note = fit_block(config, corpus, start.shape.n_positions)
     run.describe(
         {
             "model": start.model,
@@ -131,26 +126,25 @@ def begin_run(
     )
 
 
-def start_from_model(name: str, changes: dict[str, Any]) -> Start:
-    """A model that exists, at the rate that suits its size unless the user chose one."""
+def start_from_model(name: str) -> Start:
+    """From a model that exists."""
     base = resolve(name)
     shape, tokenizer = load_model_shape(base)
-    return Start(tokenizer, shape, replace(finetune_config(shape), **changes), base, model=name)
+    return Start(tokenizer, shape, base, model=name)
 
 
 def finetune_config(shape: ModelConfig) -> TrainConfig:
-    """How a trained model of this shape is trained further, unless the user says otherwise."""
+    """How a trained model of this shape is trained further, at the rate that suits its size."""
     rate = finetune_learning_rate(empty_model(shape).parameter_count())
     return replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
 
 
-def _start_from_scratch(name: str, changes: dict[str, Any], texts: Sequence[Text]) -> Start:
-    preset: Preset = PRESETS[name]
-    config = replace(preset.train, **changes)
+def _start_from_scratch(name: str, config: TrainConfig, texts: Sequence[Text]) -> Start:
+    preset = PRESETS[name]
     tokenizer = _new_tokenizer(preset.tokenizer, texts)
     window = max(preset.model.n_positions, config.block_size)
     shape = replace(preset.model, vocab_size=tokenizer.vocab_size, n_positions=window)
-    return Start(tokenizer, shape, config, preset=name)
+    return Start(tokenizer, shape, preset=name)
 
 
 def _new_tokenizer(kind: str, texts: Sequence[Text]) -> Tokenizer:
@@ -174,9 +168,9 @@ def build_model(described: dict[str, Any], config: TrainConfig, world: World) ->
     torch.manual_seed(config.seed)
     shape = ModelConfig(**described["shape"])
     if described["base"]:
-        base, _ = load_model(described["base"], str(world.device), torch.float32)
-        model = empty_model(shape)
-        model.load_state_dict(base.state_dict(), assign=True)
+        # The base may have been trained with another dropout: its weights, in the run's shape.
+        base = load_weights(Path(described["base"]), shape, str(world.device), torch.float32)
+        model = base.train()
     else:
         model = GPT2(shape).to(world.device)
     if config.lora_rank:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpt2.files import replacing
 from gpt2.tokenizer import Tokenizer, load_tokenizer
-from train.data import open_corpus
+from train.data import Corpus, open_corpus
 
 GRAM = 8  # tokens
 _FILE = "grams.npy"
@@ -189,12 +189,13 @@ class TrainingTexts:
             self._texts.pop(folder, None)
 
 
-def open_training_text(folder: Path) -> TrainingText | None:
-    """The training text of a run with its tokens in `folder`, mapped; None before `save`."""
+def open_training_text(folder: Path, corpus: Corpus | None = None) -> TrainingText | None:
+    """The training text of a run with its tokens in `folder`, mapped; None before `save`.
+    `corpus`, where it is open already, saves opening it again."""
     path = folder / _FILE
     if not path.exists():
         return None
-    corpus = open_corpus(folder, load_tokenizer(folder))
+    corpus = corpus or open_corpus(folder, load_tokenizer(folder))
     few = len(corpus.train) < GRAM  # an empty array cannot be mapped
     order = np.zeros(0, np.uint32) if few else np.load(path, mmap_mode="r")
     return TrainingText(corpus.train, order, corpus.tokenizer)

@@ -29,7 +29,7 @@ def paced():
 
     def plan(shape, pace, tokens=100_000, preset="taste", limits=LIMITS, **changes):
         config = first_config(shape, changes)
-        return make_plan(shape, config, preset, changes, tokens, pace, limits)
+        return make_plan(shape, config, EFFORTS[preset], changes, tokens, pace, limits)
 
     return plan
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from gpt2.errors import UserError
 from gpt2.machine import machine_memory
-from service.plan import Plan, plan_run
+from service.plan import Plan, plan_runs
 from service.request import EFFORTS, RunRequest, parse_changes
 from service.text_summary import PreparedText
 from ui.context import LIGHT, SHOW_RUN, PageContext
@@ -139,8 +139,7 @@ class FineTuneForm:
     ) -> dict[str, Plan]:
         shape = self.context.models.load(model).model.config
         changes = dict(parse_changes(changes_of(fields)))
-        tokens, limits = found.summary.tokens, self.context.limits
-        return {name: plan_run(shape, name, changes, tokens, limits) for name in EFFORTS}
+        return plan_runs(shape, changes, found.summary.tokens, self.context.limits)
 
     # ---- the start
 
