@@ -21,7 +21,13 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 ROWS, WIDTH, VOCABULARY = 1024, 768, 50257
-LOSSES = ("ours", "plain", "linear_cross_entropy", "linear_cross_entropy, chunks of 256")
+LOSSES = (
+    "ours",
+    "plain",
+    "linear_cross_entropy",
+    "linear_cross_entropy, chunks of 256",
+    "linear_cross_entropy, chunks of 256, inputs cast",
+)
 IMPORTS = {
     "torch.distributed.checkpoint.state_dict": "import torch.distributed.checkpoint.state_dict",
     "huggingface_hub.ModelCard and jinja2": "import huggingface_hub.repocard, jinja2",
@@ -76,11 +82,16 @@ def measure_loss(name: str, dtype: str) -> dict:
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=256)
         return F.linear_cross_entropy(h, w, t, reduction="sum", options=options)
 
+    def cast(h, w, t):  # the chunked path does not see autocast
+        kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        return chunked(h.to(kind), w.to(kind), t)
+
     loss = {
         "ours": _HeadLoss.apply,
         "plain": lambda h, w, t: F.cross_entropy(F.linear(h, w), t, reduction="sum"),
         "linear_cross_entropy": lambda h, w, t: F.linear_cross_entropy(h, w, t, reduction="sum"),
         "linear_cross_entropy, chunks of 256": chunked,
+        "linear_cross_entropy, chunks of 256, inputs cast": cast,
     }[name]
 
     def step() -> None:

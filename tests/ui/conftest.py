@@ -8,16 +8,13 @@ from tests.browser import FLAGS, MISSING, find_chromium
 
 
 @pytest.fixture(scope="session")
-def browser():
-    from playwright.sync_api import sync_playwright
-
+def browser_type_launch_args(browser_type_launch_args):
+    """For pytest-playwright, which starts the browser, closes what tests open, and records traces
+    with `pytest --tracing retain-on-failure`."""
     path = find_chromium()
     if path is None:
         pytest.skip(f"{MISSING} Or run: python tests/browser.py")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+    return browser_type_launch_args | {"executable_path": path, "args": FLAGS}
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,14 @@ def server(toy_server):
 
 
 @pytest.fixture
-def open_tab(browser, server):
+def open_tab(new_context, server):
     """Opens the tab as a new visitor, or another page of one; nothing may go wrong unseen."""
     contexts, troubles = [], []
 
     def open_at(width: int = 1280, query: str = "", beside: Page | None = None, **options) -> Page:
         if beside is None:
             size = {"width": width, "height": 900}
-            contexts.append(browser.new_context(viewport=size, **options))
+            contexts.append(new_context(viewport=size, **options))
             contexts[-1].set_default_timeout(30_000)
         page = watch((beside.context if beside else contexts[-1]).new_page(), troubles)
         page.goto(server.url + query)

@@ -42,13 +42,12 @@ def forwards(server) -> Forwards:
 
 
 @pytest.fixture
-def open_page(browser, server):
+def open_page(new_context, server):
     """Opens the page; at the end nothing may have gone wrong in the browser, unseen."""
-    contexts, troubles = [], []
+    troubles: list[str] = []
 
     def open_at(width: int = 1280, height: int = 900, **options: object) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
+        context = new_context(viewport={"width": width, "height": height}, **options)
         page = watch(context.new_page(), troubles)
         page.add_init_script(COUNT_RUNS)
         page.goto(server.url)
@@ -56,8 +55,6 @@ def open_page(browser, server):
         return page
 
     yield open_at
-    for context in contexts:
-        context.close()
     assert troubles == []
 
 
