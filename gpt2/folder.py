@@ -21,14 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from gpt2.errors import UserError
 from gpt2.files import read_json, replacing, write_json
+from gpt2.foreign import explain_foreign, models_inside
 from gpt2.model import GPT2, ModelConfig
-from gpt2.tokenizer import (
-    OTHER_TOKENIZER_FILES,
-    TOKENIZER_FILES,
-    Tokenizer,
-    has_tokenizer,
-    load_tokenizer,
-)
+from gpt2.tokenizer import TOKENIZER_FILES, Tokenizer, has_tokenizer, load_tokenizer
 
 # What a model folder is made of, as patterns; a model card beside it.
 MODEL_FILES = (
@@ -40,9 +35,8 @@ MODEL_FILES = (
     *TOKENIZER_FILES,
     "README.md",
 )
-# Files of other models and tokenizers, which readers would take instead of those.
+# Files of other models, which readers would take instead of those.
 CONFLICTING_FILES = (
-    *OTHER_TOKENIZER_FILES,
     "pytorch_model.bin",
     "pytorch_model-*.bin",
     "pytorch_model.bin.index.json",
@@ -70,7 +64,10 @@ STORED_DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older files carry along
+# What torch.compile, DistributedDataParallel, FSDP and recomputed activations put into names.
+_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def is_whole(folder: Path) -> bool:
@@ -86,17 +83,21 @@ def load_model(
 ) -> tuple[GPT2, Tokenizer]:
     """The model, in eval mode, and the tokenizer of a folder.
 
-    `device` "auto" is the GPU where there is one. `dtype` "auto" is float32 on a CPU and the
-    file's own on a GPU. `UserError` says what about the folder is wrong.
+    `device` "auto" is the GPU where there is one. `dtype`, a name of `DTYPES` or one of PyTorch's
+    types of floating-point numbers, "auto" is float32 on a CPU and the file's own on a GPU.
+    `UserError` says what about the folder, or the type, is wrong.
     """
-    config, tokenizer = load_model_shape(Path(folder))
-    return load_weights(Path(folder), config, device, dtype), tokenizer
+    dtype = _as_dtype(dtype)  # before gigabytes are read for nothing
+    folder = Path(folder).expanduser()
+    config, tokenizer = load_model_shape(folder)
+    return load_weights(folder, config, device, dtype), tokenizer
 
 
 def load_weights(
     folder: Path, config: ModelConfig, device: str = "auto", dtype: torch.dtype | str = "auto"
 ) -> GPT2:
     """As `load_model`, of a folder whose config has been read."""
+    dtype = _as_dtype(dtype)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     tensors = _read_tensors(folder, config)
@@ -112,15 +113,25 @@ def load_weights(
 def load_model_shape(folder: Path) -> tuple[ModelConfig, Tokenizer]:
     """The config and the tokenizer of a folder, without its weights. `UserError` likewise."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a model folder: it has no config.json.")
+        raise UserError(explain_foreign(folder))
     config = read_config(folder)
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
+        last = tokenizer.decode([tokenizer.vocab_size - 1])
         raise UserError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
-            f"{config.vocab_size}. The files do not belong together."
+            f"{config.vocab_size}. The files do not belong together, or tokens were added (the "
+            f"last is {last!r}) and the model not resized: then remove them from the tokenizer."
         )
     return config, tokenizer
+
+
+def _as_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return dtype
+    if type(dtype) is not str or dtype not in ("auto", *DTYPES):
+        raise UserError(f"dtype must be auto, {', '.join(DTYPES)}, not {str(dtype)[:40]!r}.")
+    return DTYPES.get(dtype, dtype)
 
 
 class _SkipInit(TorchFunctionMode):
@@ -164,7 +175,9 @@ def read_config(folder: Path) -> ModelConfig:
     if type(described) is not dict:
         raise UserError(f"{folder / 'config.json'} is not a JSON object.")
     if "model_type" not in described:
-        raise UserError(f'{folder / "config.json"} does not say "model_type": "gpt2".')
+        inside = models_inside(folder)
+        hint = f" The model may be {inside}." if inside else ""
+        raise UserError(f'{folder / "config.json"} does not say "model_type": "gpt2".{hint}')
     for name, allowed in FIXED.items():
         if name in described and described[name] not in allowed:
             raise UserError(
@@ -269,7 +282,8 @@ def _read_tensors(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
 def _collect(file, shapes: dict, repeatable: dict, tensors: dict, redundant: dict) -> None:
     """Sort one file's tensors into those the model has and those that only repeat something."""
     for stored in sorted(file.keys()):
-        name = stored.removeprefix("transformer.")
+        parts = [part for part in stored.split(".") if part not in _WRAPPERS]
+        name = ".".join(parts).removeprefix("transformer.")
         if _MASK.fullmatch(name) and name not in shapes:
             continue
         shape = shapes.get(name) or repeatable.get(name)
@@ -304,7 +318,8 @@ def _weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         raise UserError(
             f"{folder} has no model.safetensors. (Weights in pickle files, .bin or .pt, are not "
-            "read: they can run code.)"
+            "read: they can run code. transformers writes the model again in safetensors, with "
+            "save_pretrained.)"
         )
     described = read_json(index)
     shards = described.get("weight_map") if type(described) is dict else None

@@ -1,13 +1,16 @@
 """Text to token ids and back: byte pairs (GPT-2's or any other byte-level table) and characters.
 
-Both kinds satisfy `Tokenizer`; `load_tokenizer` finds out which one a model folder holds. User
-text never becomes a special token: "<|endoftext|>" typed by a person is eleven ordinary characters
-and more. The end-of-text token has an id, `end_of_text`, and is only ever added as that id.
+Both kinds satisfy `Tokenizer`; `load_tokenizer` finds out which one a model folder holds.
+
+User text never ends a text: "<|endoftext|>" typed by a person is eleven ordinary characters and
+more, and so is any other token that a model has in its place. The end-of-text token has an id,
+`end_of_text`, and is only ever added as that id. Every other token that somebody added to the
+vocabulary, "<|speaker1|>", is that one id wherever it stands in a text, special or not: the model
+was trained so, by `transformers`, which does the same.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +18,28 @@ from typing import Protocol
 
 import tiktoken
 
+from gpt2.added_tokens import AddedToken, AddedTokens
+from gpt2.byte_pair_files import (
+    ADDED_TOKEN_FILES,
+    BYTE_PAIR_FILES,
+    has_byte_pairs,
+    read_byte_pairs,
+    read_merges,
+    read_vocabulary,
+    write_byte_pairs,
+)
+from gpt2.byte_pairs import END_OF_TEXT, PLAIN, BytePairs, BytePairSettings, byte_characters
 from gpt2.errors import UserError
-from gpt2.files import read_json, write_json, write_text
+from gpt2.files import read_json, write_json
 
-END_OF_TEXT = "<|endoftext|>"
-BYTE_PAIR_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 CHARACTER_FILES = ("characters.json",)
-TOKENIZER_FILES = (*BYTE_PAIR_FILES, *CHARACTER_FILES)
-OTHER_TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (*BYTE_PAIR_FILES, *ADDED_TOKEN_FILES, *CHARACTER_FILES)
+# Of tokenizers that are not byte pairs, to say what a folder holds that cannot be read.
+_OTHER_KINDS = {
+    "vocab.txt": "WordPiece",
+    "spiece.model": "SentencePiece",
+    "tokenizer.model": "SentencePiece",
+}
 _LONGEST_BLANK = 100_000  # characters
 _BLANKS = re.compile(r"\s{100,}")
 GPT2_VOCABULARY = Path(__file__).parent / "vocabulary"  # OpenAI's published merge table
@@ -38,8 +55,9 @@ class Tokenizer(Protocol):
     vocab_size: int
     end_of_text: int | None  # the id that ends a text, if the vocabulary has one
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of `text`. `UserError` names the first character that has none."""
+    def encode(self, text: str, continues: bool = False) -> list[int]:
+        """Ids of `text`, which `continues` one before it: then nothing is put before it either.
+        `UserError` names the first character that has none."""
 
     def decode(self, ids: list[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
@@ -51,55 +69,41 @@ class Tokenizer(Protocol):
         """Write the files from which `load_tokenizer` builds this tokenizer again."""
 
 
-def byte_characters() -> dict[str, int]:
-    """The printable stand-in of every byte in vocab.json and merges.txt, in id order.
-
-    Bytes that print keep their own character; the others, in order, are those from U+0100 on.
-    """
-    printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in set(printing)]
-    stand_ins = {chr(byte): byte for byte in printing}
-    return stand_ins | {chr(256 + index): byte for index, byte in enumerate(rest)}
-
-
 class BytePairTokenizer:
     """GPT-2's byte-pair encoding over `merges`, run by tiktoken.
 
     `vocabulary` maps each token, in the stand-in characters, to its id. tiktoken wants ids in merge
-    order; a vocabulary in another order is reached through one table.
+    order; a vocabulary in another order is reached through one table. `settings` are the added
+    tokens and whatever else decides on ids. Ids may have holes below an added token; these are
+    never encoded and stand for nothing.
     """
 
-    def __init__(self, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> None:
-        stand_ins = byte_characters()
-        tokens = [*stand_ins, *(left + right for left, right in merges)]  # in rank order
-        known = set(stand_ins)
-        for line, (left, right) in enumerate(merges, start=1):
-            if left not in known or right not in known:
-                raise UserError(f"merge {line} joins {left!r} and {right!r}, not both known yet")
-            known.add(left + right)
-        if len(known) != len(tokens):
-            raise UserError("the merge table makes the same token twice")
-        _refuse_dead_merges(merges)
-        special = [token for token in vocabulary if token not in known]
-        if missing := [token for token in tokens if token not in vocabulary]:
-            raise UserError(f"the vocabulary lacks {len(missing)} tokens, the first {missing[0]!r}")
-        if special not in ([], [END_OF_TEXT]):
-            extra = next(token for token in special if token != END_OF_TEXT)
-            raise UserError(f"the vocabulary holds {extra!r}, which no merge makes")
-        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-            raise UserError(f"the vocabulary's ids are not 0 to {len(vocabulary) - 1}, each once")
-
+    def __init__(
+        self,
+        vocabulary: dict[str, int],
+        merges: list[tuple[str, str]],
+        settings: BytePairSettings = PLAIN,
+    ) -> None:
+        self._pairs = pairs = BytePairs(vocabulary, merges, settings)
+        pairs.require_sound()
         self.vocabulary = vocabulary
         self.merges = merges
-        self.vocab_size = len(vocabulary)
-        self.end_of_text = vocabulary.get(END_OF_TEXT)
-        token_bytes = [bytes(stand_ins[character] for character in token) for token in tokens]
-        self._bytes = {vocabulary[token]: raw for token, raw in zip(tokens, token_bytes)}
-        if self.end_of_text is not None:
-            self._bytes[self.end_of_text] = END_OF_TEXT.encode()
-        rank_to_id = [vocabulary[token] for token in tokens]
-        in_order = rank_to_id == list(range(len(tokens)))
+        self.settings = settings
+        ids = pairs.ids
+        self.vocab_size = max(ids.values()) + 1
+        self.end_of_text = None if pairs.end_of_text is None else ids[pairs.end_of_text]
+        stand_ins = byte_characters()
+        token_bytes = [bytes(stand_ins[character] for character in token) for token in pairs.merged]
+        rank_to_id = [vocabulary[token] for token in pairs.merged]
+        in_order = rank_to_id == list(range(len(rank_to_id)))
         self._rank_to_id = None if in_order else rank_to_id
+        self._bytes = dict(zip(rank_to_id, token_bytes))
+        as_written = {index: token.encode() for token, index in ids.items()}
+        for index in range(self.vocab_size):
+            self._bytes.setdefault(index, as_written.get(index, b""))
+        never_typed = (self.end_of_text, ids.get(END_OF_TEXT))
+        matched = [token for token in settings.added if token.id not in never_typed]
+        self._added = AddedTokens(matched, settings.normalizer)
         self._encoding = tiktoken.Encoding(
             name="gpt2-byte-pairs",
             pat_str=WORDS,
@@ -112,18 +116,28 @@ class BytePairTokenizer:
         cls, merges_file: Path, vocabulary_file: Path | None = None
     ) -> BytePairTokenizer:
         """Read merges.txt and, unless the ids are in merge order with the end last, vocab.json."""
-        merges = _read_merges(merges_file)
+        merges = read_merges(merges_file)
         if vocabulary_file is not None:
-            return cls(_read_vocabulary(vocabulary_file), merges)
+            return cls(read_vocabulary(vocabulary_file), merges)
         tokens = [*byte_characters(), *(left + right for left, right in merges), END_OF_TEXT]
         return cls({token: index for index, token in enumerate(tokens)}, merges)
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def is_plain(self) -> bool:
+        """Whether vocabulary and merges alone decide on all ids, as in OpenAI's release."""
+        others = {token.content for token in self.settings.added} - {END_OF_TEXT}
+        return not (others or self.settings.normalizer or self.settings.add_prefix_space)
+
+    def encode(self, text: str, continues: bool = False) -> list[int]:
         _refuse_surrogates(text)
-        ids = [
-            i for part in _split_long_whitespace(text) for i in self._encoding.encode_ordinary(part)
-        ]
-        return ids if self._rank_to_id is None else [self._rank_to_id[rank] for rank in ids]
+        ids: list[int] = []
+        for part in self._added.split(text):
+            if isinstance(part, AddedToken):
+                ids.append(part.id)
+            else:
+                begins = self.settings.add_prefix_space and not (continues and not ids)
+                ids += self._encode_ordinary(" " + part if begins and part[0] != " " else part)
+        return ids
 
     def decode(self, ids: list[int]) -> str:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
@@ -132,20 +146,16 @@ class BytePairTokenizer:
         return b"".join(self._bytes[index] for index in ids)
 
     def save(self, folder: Path) -> None:
-        table = json.dumps(self.vocabulary, ensure_ascii=False)  # on one line, as published
-        write_text(folder / "vocab.json", table)
-        lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self.merges)]
-        write_text(folder / "merges.txt", "\n".join(lines) + "\n")
-        special = END_OF_TEXT if self.end_of_text is not None else None
-        description = {
-            "tokenizer_class": "GPT2Tokenizer",
-            "add_prefix_space": False,
-            "bos_token": special,
-            "eos_token": special,
-            "unk_token": special,
-        }
-        write_json(folder / "tokenizer_config.json", description)
+        write_byte_pairs(folder, self._pairs)
         _remove_others(folder, BYTE_PAIR_FILES)
+
+    def _encode_ordinary(self, text: str) -> list[int]:
+        ranks = [
+            rank
+            for part in _split_long_whitespace(text)
+            for rank in self._encoding.encode_ordinary(part)
+        ]
+        return ranks if self._rank_to_id is None else [self._rank_to_id[rank] for rank in ranks]
 
 
 class CharacterTokenizer:
@@ -166,7 +176,7 @@ class CharacterTokenizer:
         """The alphabet of `text`, sorted by code point."""
         return cls(sorted(set(text)))
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, continues: bool = False) -> list[int]:
         try:
             return [self.stoi[character] for character in text]
         except KeyError as error:
@@ -195,8 +205,7 @@ def gpt2_tokenizer() -> BytePairTokenizer:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds the files of a tokenizer, whole or broken."""
-    pairs = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    return pairs or is_character_model(folder)
+    return has_byte_pairs(folder) or is_character_model(folder)
 
 
 def is_character_model(folder: Path) -> bool:
@@ -211,64 +220,25 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         if type(table) is not dict or type(table.get("itos")) is not list:
             raise UserError(f'{folder / "characters.json"} holds no list "itos".')
         return CharacterTokenizer(table["itos"])
-    if has_tokenizer(folder):
+    if has_byte_pairs(folder):
+        pairs = read_byte_pairs(folder)
         try:
-            return BytePairTokenizer.from_files(folder / "merges.txt", folder / "vocab.json")
+            return BytePairTokenizer(pairs.vocabulary, pairs.merges, pairs.settings)
         except UserError as error:
             raise UserError(f"The tokenizer in {folder} is broken: {error}.") from None
+    other = next((name for name in _OTHER_KINDS if (folder / name).is_file()), None)
+    found = f" that this program reads, only {other} ({_OTHER_KINDS[other]})" if other else ""
     raise UserError(
-        f"{folder} has no tokenizer: vocab.json and merges.txt (byte pairs) or characters.json "
-        "(characters) belong beside the weights."
+        f"{folder} has no tokenizer{found}: vocab.json and merges.txt or tokenizer.json (byte "
+        "pairs) or characters.json (characters) belong beside the weights."
     )
-
-
-def _read_merges(path: Path) -> list[tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    pairs = []
-    for line in lines[1:] if lines[0].startswith("#version") else lines:
-        if not line:
-            continue
-        left, _, right = line.partition(" ")
-        if not left or not right or " " in right:
-            raise UserError(f"{path} has a line that is not a merge: {line!r}")
-        pairs.append((left, right))
-    return pairs
-
-
-def _read_vocabulary(path: Path) -> dict[str, int]:
-    vocabulary = read_json(path)
-    if type(vocabulary) is not dict or any(type(index) is not int for index in vocabulary.values()):
-        raise UserError(f"{path} is not a table from tokens to ids.")
-    return vocabulary
 
 
 def _remove_others(folder: Path, keep: tuple[str, ...]) -> None:
     # Another tokenizer's files in the same folder would be read in place of those just written.
-    for name in (*TOKENIZER_FILES, *OTHER_TOKENIZER_FILES):
+    for name in TOKENIZER_FILES:
         if name not in keep:
             (folder / name).unlink(missing_ok=True)
-
-
-def _refuse_dead_merges(merges: list[tuple[str, str]]) -> None:
-    # tiktoken joins neighbors by the token that they spell, byte-pair encoding by the merge that
-    # is listed. They differ where an earlier merge always takes a part of a later one away, as
-    # "a b" from "a bc". No learner makes such a table. So: undo each merge along its seam, later
-    # halves first, and see that no earlier merge would have joined across it.
-    ranks = {pair: rank for rank, pair in enumerate(merges)}
-    halves = {left + right: (rank, left, right) for rank, (left, right) in enumerate(merges)}
-    for line, (left, right) in enumerate(merges, start=1):
-        limit = line - 1
-        while left in halves or right in halves:
-            left_rank, right_rank = (halves.get(part, (-1,))[0] for part in (left, right))
-            if left_rank > right_rank:
-                limit, left = min(limit, left_rank), halves[left][2]
-            else:
-                limit, right = min(limit, right_rank + 1), halves[right][1]
-            if ranks.get((left, right), limit) < limit:
-                raise UserError(f"merge {line} can never happen: {left!r} and {right!r} join first")
 
 
 def _split_long_whitespace(text: str) -> Iterator[str]:

@@ -172,8 +172,10 @@ def _encoded_pieces(
 ) -> Iterator[tuple[np.ndarray, bool]]:
     end = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
     for text in texts:
+        continues = False
         for piece, last in text.pieces():
-            ids = tokenizer.encode(piece) + (end if last else [])
+            ids = tokenizer.encode(piece, continues) + (end if last else [])
+            continues = not last
             yield np.array(ids, dtype=_token_type(tokenizer)), last
 
 

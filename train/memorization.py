@@ -97,7 +97,7 @@ class TrainingText:
         return spans
 
     def _encode(self, sample: str) -> list[int]:
-        return self._tokenizer.encode(sample)
+        return self._tokenizer.encode(sample, continues=True)  # exactly its characters
 
     def _matches(self, ids: list[int]) -> list[_Match]:
         """The longest match from each token on."""

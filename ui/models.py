@@ -17,7 +17,15 @@ from pathlib import Path
 import torch
 
 from gpt2.errors import UserError
-from gpt2.hub.resolve import DOWNLOAD_BYTES, STORYTELLER, hub_name, is_cached, resolve
+from gpt2.hub.resolve import (
+    DOWNLOAD_BYTES,
+    STORYTELLER,
+    hub_name,
+    is_cached,
+    is_folder,
+    resolve,
+    size_named,
+)
 from gpt2.inference import load_for_inference
 from gpt2.machine import machine_memory
 from gpt2.model import GPT2
@@ -211,6 +219,8 @@ class Models:
 
 
 def _make_choices(given: str | None) -> dict[str, Choice]:
+    if given is not None and not is_folder(given):
+        given = size_named(given) or given
     choices = [Choice(STORYTELLER, STORYTELLER, "Storyteller")]
     choices += [
         Choice(size, size, f"GPT-2 {size}", DOWNLOAD_BYTES[size]) for size in DOWNLOAD_BYTES
@@ -224,8 +234,7 @@ def _make_choices(given: str | None) -> dict[str, Choice]:
 
 def _given_choice(given: str, taken: set[str]) -> Choice:
     """A --model of one's own. The page and the API know a folder by its last name only."""
-    is_folder = (Path(given).expanduser() / "config.json").is_file()
-    name = Path(given).expanduser().resolve().name if is_folder else given
+    name = Path(given).expanduser().resolve().name if is_folder(given) else given
     while name in taken:
         name += " (given)"
     return Choice(name, given, name)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpt2.errors import UserError
 from gpt2.folder import MODEL_FILES, is_whole
+from gpt2.foreign import explain_foreign
 from gpt2.hub.errors import translate_hub_errors
 
 STORYTELLER = "storyteller"  # the bundled model
@@ -24,6 +25,18 @@ SIZE_REPOSITORIES = {
     "774M": "openai-community/gpt2-large",
     "1558M": "openai-community/gpt2-xl",
 }
+# What people call them elsewhere, in lower case, and OpenAI's own first count of parameters.
+_SIZE_NAMES = {
+    "124M": ("gpt2", "gpt-2", "gpt2-small", "124m", "117m"),
+    "355M": ("gpt2-medium", "355m", "345m"),
+    "774M": ("gpt2-large", "774m", "762m"),
+    "1558M": ("gpt2-xl", "1558m", "1542m", "1.5b"),
+}
+_SIZE_OF = {other: size for size, others in _SIZE_NAMES.items() for other in others} | {
+    repository: size for size, repository in SIZE_REPOSITORIES.items()
+}
+# Names without an owner that the Hub has had from its first days.
+_OTHER_REPOSITORIES = {"distilgpt2": "distilbert/distilgpt2"}
 DOWNLOAD_BYTES = {"124M": 548e6, "355M": 1.52e9, "774M": 3.25e9, "1558M": 6.43e9}
 PROBE_SECONDS = 3.0
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -32,9 +45,10 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 def resolve(name: str) -> Path:
     """The model folder that `name` stands for, downloaded if it must be.
 
-    `name` is a folder, "storyteller" (bundled), a size ("124M", "355M", "774M", "1558M": the
-    released weights) or a Hub repository "user/name". `UserError` says what to do instead when
-    nothing can be had under it; offline it comes within the probe's few seconds.
+    `name` is a model folder, "storyteller" (bundled), a size ("124M", "355M", "774M", "1558M": the
+    released weights, "gpt2-xl" and the like, too) or a Hub repository "user/name". A directory that
+    is not a model folder does not hide a name. `UserError` says what to do instead when nothing
+    can be had under it; offline it comes within the probe's few seconds.
     """
     if local := find_local(name):
         return local
@@ -49,9 +63,10 @@ def find_local(name: str) -> Path | None:
         return STORYTELLER_FOLDER
     if name in SIZE_REPOSITORIES:
         return _cached(SIZE_REPOSITORIES[name])
-    if (Path(name).expanduser() / "config.json").is_file():
+    if is_folder(name):
         return Path(name).expanduser()
-    return _cached(name) if is_repository(name) else None
+    repository = _known_repository(name) or name
+    return _cached(repository) if is_repository(repository) else None
 
 
 def is_cached(name: str) -> bool:
@@ -61,18 +76,34 @@ def is_cached(name: str) -> bool:
 
 def hub_name(name: str) -> str | None:
     """The Hub repository that a `resolve` name stands for, for a card's `base_model`; or None."""
-    if name in SIZE_REPOSITORIES:
-        return SIZE_REPOSITORIES[name]
+    if name in SIZE_REPOSITORIES or (not is_folder(name) and _known_repository(name)):
+        return _known_repository(name)
     is_local = name == STORYTELLER or Path(name).expanduser().exists()
     return name if not is_local and is_repository(name) else None
 
 
+def size_named(name: str) -> str | None:
+    """The released size that `name` is or means, "124M" of "gpt2" and "openai-community/gpt2".
+    Whether a folder has that name is not looked at."""
+    return name if name in SIZE_REPOSITORIES else _SIZE_OF.get(name.lower())
+
+
+def _known_repository(name: str) -> str | None:
+    size = size_named(name)
+    return SIZE_REPOSITORIES[size] if size else _OTHER_REPOSITORIES.get(name.lower())
+
+
+def is_folder(name: str) -> bool:
+    """Whether `name` is a model folder on this machine, by its config.json."""
+    return os.path.isfile(Path(name).expanduser() / "config.json")
+
+
 def _repository_of(name: str) -> str:
-    if name in SIZE_REPOSITORIES:
-        return SIZE_REPOSITORIES[name]
+    if known := _known_repository(name):
+        return known
     path = Path(name).expanduser()
-    if path.is_dir():
-        raise UserError(f"{name} is not a model folder: it has no config.json.")
+    if os.path.exists(path):
+        raise UserError(explain_foreign(path))
     if path.is_absolute() or not is_repository(name):
         sizes = ", ".join(SIZE_REPOSITORIES)
         raise UserError(

@@ -136,7 +136,7 @@ def _check_model(repo_id: str, folder: Path) -> None:
     if not is_whole(folder):
         raise UserError(
             f"{repo_id} is not a model that this program can open: it needs model.safetensors, and "
-            "vocab.json with merges.txt or characters.json."
+            "tokenizer.json, vocab.json with merges.txt, or characters.json."
         )
     load_model_shape(folder)
 

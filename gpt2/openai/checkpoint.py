@@ -154,6 +154,11 @@ def write_checkpoint(folder: str | Path, directory: str | Path) -> None:
         raise UserError(
             f"{folder} cannot be an OpenAI checkpoint: that holds byte pairs and a tied head only."
         )
+    if not tokenizer.is_plain:
+        raise UserError(
+            f"{folder} cannot be an OpenAI checkpoint: that has no place for added tokens and "
+            "other settings of a tokenizer."
+        )
     if tokenizer.vocab_size != model.config.vocab_size:
         raise UserError(f"{folder}: tokenizer and model differ in their number of tokens.")
     directory = Path(directory)

@@ -10,14 +10,15 @@ from tqdm import tqdm
 
 from gpt2.errors import UserError
 from gpt2.files import new_folder, require_free_space, require_unused
-from gpt2.folder import load_model_shape, write_description
+from gpt2.folder import DTYPES, load_model_shape, write_description
+from gpt2.foreign import ABOUT_PICKLE, find_pickle
+from gpt2.hub.resolve import size_named
 from gpt2.model import SIZES
 from gpt2.model_card import CardFacts, write_card
 from gpt2.openai.checkpoint import OpenAICheckpoint, compare, import_tensorflow, to_tensor
 from gpt2.openai.release import fetch_release
 from gpt2.openai.tensor_file import file_header, write_tensors
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OPENAI_LICENSE = "https://github.com/openai/gpt-2/blob/master/LICENSE"
 
 
@@ -42,7 +43,8 @@ def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversi
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
     require_unused(folder)
     import_tensorflow()  # before half a gigabyte is fetched for nothing
-    checkpoint = OpenAICheckpoint(_directory_of(source))
+    source = _size_or_directory(source)
+    checkpoint = OpenAICheckpoint(fetch_release(source) if source in SIZES else Path(source))
     if source in SIZES and checkpoint.config != SIZES[source]:
         raise UserError(f"{checkpoint.directory} holds another model than {source}.")
     with new_folder(folder) as aside:
@@ -54,16 +56,23 @@ def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversi
     return Conversion(folder, parameters, size, digest)
 
 
-def _directory_of(source: str) -> Path:
-    if source in SIZES:
-        return fetch_release(source)
+def _size_or_directory(source: str) -> str:
+    """The released size that `source` names, or the directory that it is."""
     directory = Path(source).expanduser()
-    if not directory.is_dir():
+    if (directory / "hparams.json").is_file() and source not in SIZES:
+        return str(directory)
+    if size := size_named(source):
+        return size
+    if not directory.exists():
         raise UserError(
             f"There is no checkpoint {source!r}. Give a size ({', '.join(SIZES)}) or a directory "
             "with the files of a release."
         )
-    return directory
+    if pickle := find_pickle(directory):
+        raise UserError(f"{pickle} is not an OpenAI checkpoint but {ABOUT_PICKLE}.")
+    if (directory / "config.json").is_file():
+        raise UserError(f"{source} is a model folder already; there is nothing to convert.")
+    return str(directory)
 
 
 def _write(checkpoint: OpenAICheckpoint, folder: Path, dtype: torch.dtype) -> str:
