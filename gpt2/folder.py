@@ -66,8 +66,9 @@ STORED_DTYPES = {
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older files carry along
-# What torch.compile, DistributedDataParallel, FSDP and recomputed activations put into names.
-_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# What torch.compile, DistributedDataParallel, Lightning, FSDP and recomputed activations put into
+# names. No part of a GPT-2 is called so.
+_WRAPPERS = {"_orig_mod", "module", "model", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def is_whole(folder: Path) -> bool:

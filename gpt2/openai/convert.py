@@ -42,8 +42,8 @@ def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversi
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
     require_unused(folder)
-    import_tensorflow()  # before half a gigabyte is fetched for nothing
     source = _size_or_directory(source)
+    import_tensorflow()  # before half a gigabyte is fetched for nothing
     checkpoint = OpenAICheckpoint(fetch_release(source) if source in SIZES else Path(source))
     if source in SIZES and checkpoint.config != SIZES[source]:
         raise UserError(f"{checkpoint.directory} holds another model than {source}.")

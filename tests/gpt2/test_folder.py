@@ -111,6 +111,19 @@ def test_on_a_cpu_a_model_is_float32_unless_asked(folder, make_model, characters
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_a_number_format_is_a_name_or_pytorchs_type(name, folder):
+    """`dtype: torch.dtype | str` was annotated, and a name ended in PyTorch's own error."""
+    model, _ = load_model(folder, device="cpu", dtype=name)
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, name)}
+
+
+@pytest.mark.parametrize("dtype", ["float", "fp16", "int8", "", None, 16, torch.int8])
+def test_an_unknown_number_format_is_refused_with_those_that_there_are(dtype, folder):
+    with pytest.raises(UserError, match="dtype must be auto, float32, bfloat16, float16, not"):
+        load_model(folder, device="cpu", dtype=dtype)
+
+
 def test_the_config_says_what_others_need_to_read_the_model(make_model, tmp_path):
     tokens = [*byte_characters(), "<|endoftext|>"]
     tokenizer = BytePairTokenizer({token: i for i, token in enumerate(tokens)}, [])
@@ -220,6 +233,35 @@ def test_a_tensor_that_is_there_with_and_without_the_prefix_is_refused(folder):
     """Which of the two would be read?"""
     tensors = tensors_of(folder)
     write_tensors(folder, {**tensors, "transformer.wte.weight": tensors["wte.weight"] + 1})
+    assert "wte.weight is there twice" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_orig_mod.{}",
+        "module.{}",
+        "module._orig_mod.transformer.{}",
+        "_orig_mod.transformer.{}",
+        "model.transformer.{}",
+        "_fsdp_wrapped_module.{}",
+    ],
+)
+def test_names_that_a_compiled_or_distributed_model_was_saved_with_are_read(name, folder):
+    expected = tensors_of(folder)
+    write_tensors(folder, {name.format(known): tensor for known, tensor in expected.items()})
+    state = load_model(folder, device="cpu")[0].state_dict()
+    assert all(torch.equal(state[known], tensor) for known, tensor in expected.items())
+
+
+def test_names_of_compiled_blocks_within_a_model_are_read(folder):
+    """Whoever compiles block by block, or recomputes activations, finds the word in the middle."""
+    expected = tensors_of(folder)
+    names = {known: known.replace("h.1.", "h.1._checkpoint_wrapped_module.") for known in expected}
+    write_tensors(folder, {names[known]: tensor for known, tensor in expected.items()})
+    state = load_model(folder, device="cpu")[0].state_dict()
+    assert all(torch.equal(state[known], tensor) for known, tensor in expected.items())
+    write_tensors(folder, {**expected, "module.wte.weight": expected["wte.weight"] + 1})
     assert "wte.weight is there twice" in refusal(folder)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from gpt2.errors import UserError
 from gpt2.folder import load_model, save_model
-from gpt2.hub.resolve import STORYTELLER_FOLDER, find_local, resolve
+from gpt2.hub.resolve import STORYTELLER_FOLDER, find_local, hub_name, resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import CharacterTokenizer
 
@@ -132,6 +132,34 @@ def test_offline_an_unknown_name_is_answered_in_two_seconds(name, tmp_path):
     assert seconds < 2
 
 
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("gpt2", "openai-community/gpt2"),
+        ("GPT2", "openai-community/gpt2"),
+        ("gpt2-medium", "openai-community/gpt2-medium"),
+        ("gpt2-large", "openai-community/gpt2-large"),
+        ("gpt2-xl", "openai-community/gpt2-xl"),
+        ("openai-community/gpt2-xl", "openai-community/gpt2-xl"),
+        ("1.5B", "openai-community/gpt2-xl"),
+        ("345M", "openai-community/gpt2-medium"),
+        ("distilgpt2", "distilbert/distilgpt2"),
+    ],
+)
+def test_a_name_from_elsewhere_is_that_model_beside_a_directory_of_that_name(
+    name, repository, folder, tmp_path, monkeypatch
+):
+    """`--model gpt2` beside the source found the Python package, and said it had no config.json."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    assert hub_name(name) == repository
+    with pytest.raises(UserError, match=f"{name} is not on this machine"):
+        resolve(name)
+    shutil.copytree(folder, name, dirs_exist_ok=True)  # a model folder: the name means that
+    assert resolve(name) == Path(name)
+    assert hub_name(name) is None
+
+
 def test_a_repository_that_is_not_there_is_said_to_be_so(hub, tmp_path):
     status, message, _ = resolve_elsewhere("user/other", tmp_path, hub)
     assert status == 2
@@ -178,3 +206,42 @@ def test_a_name_that_can_be_nothing_is_refused_at_once(name):
 def test_a_name_must_be_a_text(name):
     with pytest.raises(UserError, match="short text"):
         find_local(name)
+
+
+PICKLE = "a pickle file, which can run code when it is opened, so it is not read here"
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "message"),
+    [
+        (["ckpt.pt"], "ckpt.pt", PICKLE),
+        (["ckpt.pt"], ".", f"no config.json, only ckpt.pt, a checkpoint of PyTorch .*{PICKLE}"),
+        (["pytorch_model.bin"], "pytorch_model.bin", PICKLE),
+        (["model.PTH"], "model.PTH", PICKLE),
+        (["hparams.json", "model.ckpt.index"], ".", "OpenAI's release. Convert it: python -m gpt2"),
+        (["adapter_config.json"], ".", "an adapter .LoRA. of another model"),
+        (["model/config.json", "state.json"], ".", "further in. Give model"),
+        (["my.zip"], "my.zip", "an archive. Unpack it"),
+        (["my.gguf"], "my.gguf", "a model for another program"),
+        (["config.json", "model.safetensors"], "model.safetensors", "Give its folder"),
+        (["notes.txt"], "notes.txt", "is a file. A model is a folder with config.json"),
+        ([], ".", "it has no config.json. A model is a folder with"),
+    ],
+)
+def test_what_is_given_for_a_model_folder_is_called_what_it_is(
+    files, name, message, tmp_path, monkeypatch
+):
+    """nanoGPT's users give its ckpt.pt, were told that there is no such model, and believed it."""
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    with pytest.raises(UserError, match=message):
+        resolve(name)
+
+
+def test_a_run_folder_says_where_its_model_is(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "config.json").write_text('{"train": {}}')
+    with pytest.raises(UserError, match=f"The model may be {tmp_path}/model"):
+        load_model(resolve(str(tmp_path)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import socket
@@ -206,6 +207,21 @@ def test_a_pull_of_a_revision(hub, folder, tmp_path, make_model, characters):
         assert torch.equal(logits(pulled), logits(tmp_path / "second"))
     pulled = pull("ann/toy", tmp_path / "first", TOKEN)
     assert torch.equal(logits(pulled), logits(folder))
+
+
+def test_a_repository_with_tokenizer_json_alone_is_pulled_with_its_added_tokens(
+    hub, make_model, byte_pairs, tmp_path
+):
+    """So transformers 5 writes them; it was not even downloaded."""
+    save_model(tmp_path / "new", make_model(vocab_size=260), byte_pairs)
+    described = json.loads((tmp_path / "new" / "tokenizer.json").read_text(encoding="utf-8"))
+    described["added_tokens"].append({"id": 256, "content": "<s1>", "special": True})
+    (tmp_path / "new" / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "new" / name).unlink()
+    push(tmp_path / "new", "ann/toy", TOKEN)
+    _, tokenizer = load_model(pull("ann/toy", tmp_path / "pulled", TOKEN))
+    assert tokenizer.encode("<s1>!") == [256, 0]
 
 
 def test_a_public_repository_needs_no_token(hub, folder, tmp_path):

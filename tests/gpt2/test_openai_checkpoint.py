@@ -16,14 +16,17 @@ import pytest
 import torch
 
 import gpt2.openai.convert
+from gpt2.added_tokens import AddedToken
+from gpt2.byte_pairs import BytePairSettings
 from gpt2.errors import UserError
 from gpt2.folder import load_model, save_model
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.model import SIZES
 from gpt2.openai.checkpoint import OpenAICheckpoint, write_checkpoint
 from gpt2.openai.convert import convert
 from gpt2.openai.names import name_map, write_release_texts
 from gpt2.openai.release import CHECKSUMS
-from gpt2.tokenizer import gpt2_tokenizer
+from gpt2.tokenizer import BytePairTokenizer, gpt2_tokenizer
 from tests.support.openai_toy import HPARAMS, random_variables, write_release
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -438,6 +441,43 @@ sys.modules["tensorflow"] = None  # what `import tensorflow` meets where it is n
 from gpt2.__main__ import main
 sys.exit(main(["convert", *sys.argv[1:]]))
 """
+
+
+def test_a_source_that_is_something_else_is_called_what_it_is(tmp_path):
+    (tmp_path / "nano").mkdir()
+    (tmp_path / "nano" / "ckpt.pt").write_bytes(b"")
+    for source in (tmp_path / "nano", tmp_path / "nano" / "ckpt.pt"):
+        with pytest.raises(UserError, match=r"ckpt.pt is not an OpenAI checkpoint but .*nanoGPT"):
+            convert(str(source), tmp_path / "out")
+    with pytest.raises(UserError, match="a model folder already"):
+        convert(str(STORYTELLER_FOLDER), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_size_has_its_other_names_beside_a_directory_of_that_name(tmp_path, monkeypatch):
+    """Beside the source `gpt2` is the package's directory, which is no checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").mkdir()
+    asked = []
+
+    def fetch(size: str) -> Path:
+        asked.append(size)
+        return tmp_path
+
+    monkeypatch.setattr("gpt2.openai.convert.fetch_release", fetch)
+    for name in ("gpt2", "124M", "gpt2-xl"):
+        with pytest.raises(UserError):
+            convert(name, tmp_path / "out")
+    assert asked == ["124M", "124M", "1558M"]
+
+
+def test_a_tokenizer_with_more_than_a_release_can_hold_is_refused(make_model, tmp_path):
+    plain = gpt2_tokenizer()
+    settings = BytePairSettings((AddedToken(50257, "<|speaker1|>"),))
+    with_speaker = BytePairTokenizer(plain.vocabulary, plain.merges, settings)
+    save_model(tmp_path, make_model(vocab_size=50258), with_speaker)
+    with pytest.raises(UserError, match="no place for added tokens"):
+        write_checkpoint(tmp_path, tmp_path / "release")
 
 
 def test_without_tensorflow_a_clear_word_comes_before_anything_is_fetched(release, tmp_path):

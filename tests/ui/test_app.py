@@ -381,6 +381,12 @@ def test_the_server_starts_on_the_storyteller_and_on_124M_once_that_is_here(tiny
     assert Models().start().choice.name == "storyteller"
 
 
+@pytest.mark.parametrize("name", ["gpt2-medium", "openai-community/gpt2-medium"])
+def test_a_size_given_by_its_other_name_is_that_choice_and_not_one_more(name):
+    names = [choice.name for choice in Models(name).choices]
+    assert names == ["355M", "storyteller", "124M", "774M", "1558M"]
+
+
 def test_steps_are_bounded_and_say_how_they_ended():
     steps = ()
     for index in range(MAX_STEPS + 5):
