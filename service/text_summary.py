@@ -73,9 +73,10 @@ def prepare_text(text: Text, tokenizer: Tokenizer, block_size: int, folder: Path
 def summarize_text(text: Text, tokenizer: Tokenizer, block_size: int) -> TextSummary:
     """What a text is, without keeping anything of it."""
     watched = _Watched(text)
-    tokens, first = 0, []
-    for piece, _ in watched.pieces():
-        ids = tokenizer.encode(piece)
+    tokens, first, continues = 0, [], False
+    for piece, last in watched.pieces():
+        ids = tokenizer.encode(piece, continues)
+        continues = not last
         tokens += len(ids)
         first += ids[: max(0, _SHOWN_BLOCKS * block_size - len(first))]
     return _summarize(watched, tokens, first, tokenizer, block_size)
