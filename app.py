@@ -13,6 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 from gpt2.errors import UserError
 from service.limits import Limits
 from service.runs import Runs
+from ui.front_door import trusted_hosts
 from ui.models import Models
 from ui.page import build_page, launch_settings
 
@@ -23,6 +24,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", metavar="NAME", help="a model folder, 124M ... 1558M, user/repo or storyteller")
     add("--host", default="0.0.0.0" if on_space else "127.0.0.1", help="address to listen on")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer to this name too, where --host is this machine alone; may be repeated",
+    )
     add("--port", type=int, help="port to listen on (default: 7860, or the next free one)")
     add(
         "--runs",
@@ -52,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     page = build_page(models, start, runs, limits)
-    page.launch(server_name=options.host, server_port=options.port, **launch_settings())
+    settings = launch_settings(trusted_hosts(options.host, options.allow_host))
+    page.launch(server_name=options.host, server_port=options.port, **settings)
     return 0
 
 

@@ -8,9 +8,10 @@ from starlette.middleware import Middleware
 from service.limits import Limits
 from service.runs import Runs
 from ui.api import add_api
-from ui.body_limit import BodyLimit
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
+from ui.front_door import FrontDoor
+from ui.hardening import Page, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
 from ui.theme import SCRIPT, STYLESHEETS, make_theme
@@ -23,7 +24,8 @@ QUEUE_SIZE = 40
 
 def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.Blocks:
     """The whole page. `start` is the model it begins with, `limits` are those of `runs`."""
-    with gr.Blocks(title="GPT-2", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
+    harden()
+    with Page(title="GPT-2", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
         visitor = build_visitor()
         picker = Picker(models, start, visitor)
         picker.wire()
@@ -36,14 +38,15 @@ def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.
     return page.queue(api_open=False, max_size=QUEUE_SIZE)
 
 
-def launch_settings() -> dict:
-    """Arguments of `launch`: a private page that shows errors only where they are the visitor's."""
+def launch_settings(hosts: frozenset[str] | None = None) -> dict:
+    """Arguments of `launch`: a private page that shows errors only where they are the visitor's.
+    `hosts` are the names that it answers to; None: any."""
     return {
         "theme": make_theme(),
         "css_paths": STYLESHEETS,
         "js": SCRIPT.read_text(encoding="utf-8"),
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(BodyLimit)]},
+        "app_kwargs": {"middleware": [Middleware(FrontDoor, hosts=hosts)]},
         "max_file_size": "20mb",
         "ssr_mode": False,
         "run_history": False,

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import gradio as gr
 import torch
 
-import app
 import gpt2.generate
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
@@ -25,6 +25,7 @@ from gpt2.tokenizer import gpt2_tokenizer
 from service.limits import Limits
 from service.runs import Runs
 from ui.models import Models
+from ui.page import build_page, launch_settings
 
 WINDOW = 64
 NOWHERE = "http://127.0.0.1:9"  # the Hub's address in tests: nothing answers there
@@ -66,6 +67,7 @@ class Server:
     url: str
     models: Models
     runs: Runs
+    page: gr.Blocks
     forwards: Forwards = field(default_factory=Forwards)
 
     def get(self, path: str) -> dict:
@@ -84,13 +86,13 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
     aside = tempfile.TemporaryDirectory(prefix="gpt2-runs-", ignore_cleanup_errors=True)
     runs = runs or Runs(Path(aside.name), limits)
     models = Models(given, runs=runs)
-    page = app.build_page(models, models.start(), runs, limits)
+    page = build_page(models, models.start(), runs, limits)
     forwards = Forwards()
     monkeypatch.setattr(gpt2.generate, "_next_logits", _counted(forwards))
-    settings = app.launch_settings() | {"prevent_thread_lock": True, "quiet": True}
+    settings = launch_settings() | {"prevent_thread_lock": True, "quiet": True}
     _, url, _ = page.launch(server_name="127.0.0.1", **settings)
     try:
-        yield Server(url.rstrip("/"), models, runs, forwards)
+        yield Server(url.rstrip("/"), models, runs, page, forwards)
     finally:
         page.close(verbose=False)
         runs.close(kill=True)

@@ -18,13 +18,11 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client
-from starlette.testclient import TestClient
 
 import app
 from gpt2.errors import UserError
 from gpt2.sampling import Sampling
 from tests.support.app_server import Forwards, Server, make_tiny_model, serve, wait_until
-from ui.body_limit import MAX_BODY_BYTES, BodyLimit
 from ui.generation import Step
 from ui.models import Models
 from ui.write.history import MAX_STEPS, add_step
@@ -305,36 +303,6 @@ def test_the_parameters_of_generate_are_public(server):
 def test_calls_beside_the_queue_are_refused(server):
     for path in ("/gradio_api/run/generate", "/gradio_api/api/generate"):
         assert status_of(server, path, {"data": list(GOOD.values())}) == 404
-
-
-# ---- the size of requests -------------------------------------------------------------------
-
-
-def test_a_request_announced_too_large_is_refused_unread(server):
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
-    connection.putrequest("POST", "/gradio_api/upload")
-    connection.putheader("Content-Length", str(MAX_BODY_BYTES + 1))
-    connection.endheaders()
-    assert connection.getresponse().status == 413
-
-
-@pytest.mark.parametrize(("size", "status"), [(0, 200), (100, 200), (101, 413), (5000, 413)])
-@pytest.mark.parametrize("swallows", [False, True])
-def test_the_body_limit_counts_bytes_that_were_not_announced(size, status, swallows):
-    async def echo(scope, receive, send):
-        try:
-            while (await receive()).get("more_body"):
-                pass
-            answer = 200
-        except Exception:
-            if not swallows:
-                raise
-            answer = 400  # as web frameworks do with a body that cannot be read
-        await send({"type": "http.response.start", "status": answer, "headers": []})
-        await send({"type": "http.response.body", "body": b"done"})
-
-    chunks = (b"x" * min(50, size - start) for start in range(0, size, 50))
-    assert TestClient(BodyLimit(echo, limit=100)).post("/", content=chunks).status_code == status
 
 
 # ---- models ---------------------------------------------------------------------------------

@@ -456,16 +456,18 @@ def test_bad_repositories_are_refused(name):
 def test_on_a_space_only_the_visitors_own_token_counts(monkeypatch):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_server")
     monkeypatch.delenv("SPACE_ID", raising=False)
-    assert find_token(" hf_typed ", None) == "hf_typed"
-    assert find_token("", None) == "hf_server"
+    assert find_token(" hf_typed ", None, True) == "hf_typed"
+    assert find_token("", None, True) == "hf_server"
+    with pytest.raises(UserError, match="no token"):
+        find_token("", None, False)  # a visitor from elsewhere published in the owner's name
     monkeypatch.setenv("SPACE_ID", "a/b")
-    assert find_token("hf_typed", "hf_oauth") == "hf_oauth"
+    assert find_token("hf_typed", "hf_oauth", False) == "hf_oauth"
     with pytest.raises(UserError, match="Sign in"):
-        find_token("hf_typed", None)
+        find_token("hf_typed", None, True)
     monkeypatch.delenv("SPACE_ID")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(UserError, match="token"):
-        find_token(None, None)
+        find_token(None, None, True)
 
 
 def test_a_run_is_pushed_with_a_card_and_its_own_folder_is_untouched(monkeypatch):

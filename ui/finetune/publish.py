@@ -11,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import gradio as gr
+
 from gpt2.errors import UserError
 from gpt2.hub.resolve import is_repository
 from gpt2.hub.transfer import push
@@ -18,6 +20,7 @@ from gpt2.model_card import CardFacts, CardSample, Losses, write_card
 from service.runs import Runs
 from service.status import RunStatus
 from service.verdict import verdict
+from ui.front_door import is_loopback, name_of
 from ui.messages import log
 
 _SHOWN_SAMPLES = 3
@@ -32,8 +35,9 @@ def on_space_with_login() -> bool:
     return on_space() and "OAUTH_CLIENT_ID" in os.environ
 
 
-def find_token(typed: object, oauth: str | None) -> str:
-    """On a Space the visitor's own token; locally the typed one, else the saved one."""
+def find_token(typed: object, oauth: str | None, is_owner: bool) -> str:
+    """On a Space the visitor's own token; elsewhere the typed one, else the saved one, which only
+    the machine's owner may use: who sits at it."""
     if on_space():
         if not oauth:
             raise UserError("Sign in with Hugging Face first, then push again.")
@@ -42,9 +46,17 @@ def find_token(typed: object, oauth: str | None) -> str:
         return typed.strip()
     from huggingface_hub import get_token
 
-    if saved := get_token():
+    if is_owner and (saved := get_token()):
         return saved
     raise UserError("There is no token. Type one, or run `hf auth login` on this machine.")
+
+
+def is_owner(request: gr.Request) -> bool:
+    """Whether a request comes from this machine, by one of this machine's own names."""
+    client = request.client.host if request.client else ""
+    forwarded = any(name in request.headers for name in ("x-forwarded-for", "forwarded"))
+    here = is_loopback(client) and is_loopback(name_of(request.headers.get("host", "")))
+    return here and not forwarded
 
 
 def check_repository(name: object) -> str:

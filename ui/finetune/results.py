@@ -13,7 +13,13 @@ from service.status import RunStatus
 from ui.context import LIGHT, PageContext
 from ui.finetune import samples_html
 from ui.finetune.downloads import make_download
-from ui.finetune.publish import check_repository, find_token, on_space_with_login, publish
+from ui.finetune.publish import (
+    check_repository,
+    find_token,
+    is_owner,
+    on_space_with_login,
+    publish,
+)
 from ui.finetune.updates import RunView
 from ui.generation import WORKER, Step, check_prompt, stream_step
 from ui.messages import error_line, guard, line
@@ -154,13 +160,22 @@ class RunResults:
         name: object,
         private: object,
     ) -> Iterator[str]:
-        yield from self._push_with(None, oauth.token if oauth else None, kept, step, name, private)
+        token = oauth.token if oauth else None
+        yield from self._push_with(None, token, False, kept, step, name, private)
 
     def _push_here(
-        self, typed: object, kept: object, step: object, name: object, private: object
+        self,
+        request: gr.Request,
+        typed: object,
+        kept: object,
+        step: object,
+        name: object,
+        private: object,
     ) -> Iterator[str]:
-        yield from self._push_with(typed, None, kept, step, name, private)
+        yield from self._push_with(typed, None, is_owner(request), kept, step, name, private)
 
     @guard("publishing", error_line)
-    def _push_with(self, typed: object, oauth: str | None, *wanted: object) -> Iterator[str]:
-        yield from self.push(find_token(typed, oauth), *wanted)
+    def _push_with(
+        self, typed: object, oauth: str | None, owner: bool, *wanted: object
+    ) -> Iterator[str]:
+        yield from self.push(find_token(typed, oauth, owner), *wanted)

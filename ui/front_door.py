@@ -1,0 +1,240 @@
+"""The one door that every request passes: who may knock, which paths are open, how much may enter.
+
+Gradio reads forms and JSON bodies into memory however long they are and however long they take, and
+has many routes that neither the page nor its clients use. Here a request is refused before gradio
+sees it: a path that is not open (404), a body that is too large (413) or too slow (408), or more
+bytes in flight than the server has room for (503). A page of another site is refused (403), and so
+is a foreign name for this server where it listens to this machine alone: else a site whose name is
+pointed at 127.0.0.1 could use it in its visitor's name (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+KB, MB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Route:
+    """A row of what is open: methods, paths, and the most bytes of a body."""
+
+    methods: tuple[str, ...]
+    path: re.Pattern[str]
+    body: int = 0
+
+
+def _route(methods: str, path: str, body: int = 0) -> Route:
+    return Route(tuple(methods.split()), re.compile(path), body)
+
+
+# What the page, gradio_client and plain HTTP calls use; anything else is not there.
+ROUTES = (
+    _route("GET HEAD", r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"),
+    _route("GET HEAD", r"/(static|assets|svelte)/[\w./+@-]+|/pwa_icon(/\d+)?"),
+    _route("GET HEAD", r"/gradio_api/(info|openapi\.json|startup-events|app_id|theme\.css)/?"),
+    _route("GET HEAD", r"/gradio_api/(heartbeat/\w+|queue/data|upload_progress)"),
+    _route("GET HEAD", r"/gradio_api/file=(?!https?:).+"),
+    _route("GET", r"/gradio_api/call/(v2/)?\w+/\w+"),
+    _route("GET", r"/login/(huggingface|callback)|/logout|/gradio_api/(user|login_check|token)/?"),
+    # A prompt of 400,000 bytes, escaped; what a page sends with it is small.
+    _route("POST", r"/gradio_api/queue/join", 64 * MB),
+    _route("POST", r"/gradio_api/call/(v2/)?start_run/?", 64 * MB),
+    _route("POST", r"/gradio_api/call/(v2/)?\w+/?", 4 * MB),
+    _route("POST", r"/gradio_api/(cancel|reset)/?", 16 * KB),
+    _route("POST", r"/gradio_api/upload", 22 * MB),
+)
+MAX_BYTES_IN_FLIGHT = 160 * MB  # of all bodies that are arriving
+_SLOWEST = 64 * KB  # bytes per second: a slower body is given up
+_GRACE_SECONDS = 20.0  # that every body has
+# The Hub shows a Space in a frame.
+_POLICY = "frame-ancestors 'self' https://huggingface.co; base-uri 'self'; object-src 'none'"
+HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+)
+
+
+class Refused(Exception):
+    """Why a request goes no further: a status and words."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class FrontDoor:
+    """ASGI middleware; see above."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: tuple[Route, ...] = ROUTES,
+        hosts: frozenset[str] | None = None,
+    ) -> None:
+        """`hosts` are the names under which this server may be called; None: any."""
+        self._app, self._routes, self._hosts = app, routes, hosts
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        try:
+            check_names(dict(scope["headers"]), self._hosts)
+            limit = find_route(self._routes, scope["method"], _path(scope)).body
+            if _announced(scope) > limit:
+                raise _too_large(limit)
+            body = _Body(self, receive, limit)
+            try:
+                await self._app(scope, body.receive, answer.guarded(body))
+            finally:
+                self._in_flight -= body.received
+            if body.refusal:
+                raise body.refusal
+        except Refused as refused:
+            await answer.refuse(refused)
+
+    def take(self, count: int) -> None:
+        """Room for so many more bytes. `Refused` if there is none."""
+        self._in_flight += count
+        if self._in_flight > MAX_BYTES_IN_FLIGHT:
+            raise Refused(503, "The server is receiving too much at once. Try again in a moment.")
+
+
+class _Body:
+    """A request's body as it arrives: counted, timed, against the room of all."""
+
+    def __init__(self, door: FrontDoor, receive: Receive, limit: int) -> None:
+        self._door, self._receive, self._limit = door, receive, limit
+        self._begun = time.monotonic()
+        self._ended = False
+        self.received = 0
+        self.refusal: Refused | None = None
+
+    async def receive(self) -> Message:
+        if self.refusal:
+            raise self.refusal
+        try:
+            message = await self._next()
+            count = len(message.get("body", b""))
+            self.received += count
+            self._door.take(count)
+            if self.received > self._limit:
+                raise _too_large(self._limit)
+        except Refused as refused:
+            self.refusal = refused  # a handler may turn it into an answer of its own
+            raise
+        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def _next(self) -> Message:
+        if self._ended:  # now only the end of the connection can come
+            return await self._receive()
+        allowed = _GRACE_SECONDS + self.received / _SLOWEST
+        left = self._begun + allowed - time.monotonic()
+        try:
+            return await asyncio.wait_for(self._receive(), max(left, 0.01))
+        except asyncio.TimeoutError:
+            raise Refused(408, "The request took too long to arrive.") from None
+
+
+class _Answer:
+    """What goes back: with our headers, and nothing of gradio's where a body was refused."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._begun = False
+
+    def guarded(self, body: _Body) -> Send:
+        async def send(message: Message) -> None:
+            if body.refusal and not self._begun:
+                return
+            if message["type"] == "http.response.start":
+                self._begun = True
+                message = message | {"headers": [*message.get("headers", ()), *HEADERS]}
+            await self._send(message)
+
+        return send
+
+    async def refuse(self, refused: Refused) -> None:
+        if self._begun:
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        start = {"type": "http.response.start", "status": refused.status}
+        await self._send(start | {"headers": [*headers, *HEADERS]})
+        await self._send({"type": "http.response.body", "body": str(refused).encode()})
+
+
+def find_route(routes: tuple[Route, ...], method: str, path: str) -> Route:
+    """The first row that opens this path. `Refused` where none does."""
+    rows = [route for route in routes if route.path.fullmatch(path)]
+    for route in rows:
+        if method in route.methods:
+            return route
+    raise Refused(405 if rows else 404, "That is not here.")
+
+
+def check_names(headers: dict[bytes, bytes], hosts: frozenset[str] | None) -> None:
+    """`Refused` for a page of another site, and for a name that is not one of `hosts`."""
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    if hosts is not None and name_of(host) not in hosts:
+        raise Refused(403, "This server is not called that. Start it with --allow-host NAME.")
+    origin = headers.get(b"origin")
+    if origin is None:  # a program, or a page that only looks
+        return
+    site = origin.decode("latin-1").lower().partition("://")[2]
+    forwarded = headers.get(b"x-forwarded-host", b"").decode("latin-1").lower()
+    if site not in {host, forwarded.split(",")[0].strip()} - {""}:
+        raise Refused(403, "Another site may not use this page.")
+
+
+def name_of(host: str) -> str:
+    """A Host header without its port: "localhost", "::1"."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def trusted_hosts(listening: str, allowed: Sequence[str]) -> frozenset[str] | None:
+    """The names of a server that listens at `listening`: any, unless that is this machine alone."""
+    if not is_loopback(listening):
+        return None
+    return frozenset({"localhost", "127.0.0.1", "::1", listening, *map(str.lower, allowed)})
+
+
+def _path(scope: Scope) -> str:
+    """Below the root path of a proxy."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] or "/" if root and path.startswith(root + "/") else path
+
+
+def _announced(scope: Scope) -> int:
+    """The body's length by its header; 0 where there is none or it is nonsense."""
+    value = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(value) if value.isdigit() and len(value) < 20 else 0
+
+
+def _too_large(limit: int) -> Refused:
+    size = f"{limit / MB:g} MB" if limit >= MB else f"{limit / KB:g} kB"
+    return Refused(413, f"The request is too large: at most {size} here.")

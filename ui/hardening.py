@@ -1,0 +1,85 @@
+"""What gradio does that a public page cannot afford, switched off.
+
+- A file given as an address is fetched by the server, into memory and onto its disk. No handler
+  takes an address here, so none is fetched: the input is refused.
+- Every session keeps the description of all components and the last value of every input, for deep
+  links: 0.32 MB and 25 ms for each new session, and as much as was sent. There are no deep links
+  here, so sessions keep only what handlers keep.
+"""
+
+from __future__ import annotations
+
+import datetime
+from copy import copy
+from typing import Any, NoReturn
+
+import gradio as gr
+import gradio.processing_utils
+from gradio.state_holder import SessionState
+
+_MAX_DEPTH = 30  # of lists and objects in an input; a browser sends a few
+
+
+class LeanSession:
+    """The methods of `SessionState` that keep copies, without the copies."""
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        self.blocks_config = copy(blocks.default_config)
+        self.config_values = {}
+        self.state_data = {}
+        self._state_ttl = {}
+        self.is_closed = False
+        self.STATE_TTL_WHEN_CLOSED = 3600
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        block = self.blocks_config.blocks.get(key)
+        if isinstance(block, gr.State):
+            self._state_ttl[key] = (block.time_to_live, datetime.datetime.now())
+            self.state_data[key] = value
+        else:
+            self.blocks_config.blocks[key] = value
+
+    def _update_config(self, key: int) -> None:
+        pass
+
+    def _update_value_in_config(self, key: int, value: Any) -> None:
+        pass
+
+
+class Page(gr.Blocks):
+    """`gr.Blocks` that refuses files by address, in whatever input of whatever function."""
+
+    async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
+        refuse_addresses(inputs)
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error as error:  # a value that its component does not take
+            error.print_exception = False  # a visitor's mistake leaves no traceback
+            raise
+
+
+def refuse_addresses(value: Any, depth: int = 0) -> None:
+    """`gr.Error` if a file in an input lies anywhere but on this server, or hides too deep."""
+    if depth > _MAX_DEPTH:
+        raise gr.Error("The input is nested too deep.", print_exception=False)
+    if isinstance(value, dict):
+        # Whatever has a path is taken for a file.
+        path = value.get("path")
+        if isinstance(path, str) and "://" in path:
+            _fetch_nothing()
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            refuse_addresses(part, depth + 1)
+
+
+def harden() -> None:
+    """Once, before a page is built."""
+    for name in ("__init__", "__setitem__", "_update_config", "_update_value_in_config"):
+        setattr(SessionState, name, getattr(LeanSession, name))
+    gradio.processing_utils.async_ssrf_protected_download = _fetch_nothing
+    gradio.processing_utils.save_url_to_cache = _fetch_nothing
+
+
+def _fetch_nothing(*given: object, **named: object) -> NoReturn:
+    raise gr.Error("Files are not fetched from addresses. Upload it.", print_exception=False)
