@@ -44,9 +44,10 @@ ROUTES = (
     _route("GET HEAD", r"/gradio_api/file=(?!https?:).+"),
     _route("GET", r"/gradio_api/call/(v2/)?\w+/\w+"),
     _route("GET", r"/login/(huggingface|callback)|/logout|/gradio_api/(user|login_check|token)/?"),
-    # A prompt of 400,000 bytes, escaped; what a page sends with it is small.
-    _route("POST", r"/gradio_api/queue/join", 64 * MB),
+    # The page's own events, queued or not; a text to learn from comes along with some.
+    _route("POST", r"/gradio_api/(queue/join|run/predict)", 64 * MB),
     _route("POST", r"/gradio_api/call/(v2/)?start_run/?", 64 * MB),
+    # A prompt of 400,000 bytes, escaped.
     _route("POST", r"/gradio_api/call/(v2/)?\w+/?", 4 * MB),
     _route("POST", r"/gradio_api/(cancel|reset)/?", 16 * KB),
     _route("POST", r"/gradio_api/upload", 22 * MB),

@@ -53,9 +53,10 @@ class Page(gr.Blocks):
         refuse_addresses(inputs)
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-        except gr.Error as error:  # a value that its component does not take
-            error.print_exception = False  # a visitor's mistake leaves no traceback
-            raise
+        except Exception as error:  # a value that its component does not take
+            words = getattr(error, "message", "An input is not of the kind that belongs here.")
+            # A visitor's mistake leaves no traceback.
+            raise gr.Error(str(words), print_exception=False) from None
 
 
 def refuse_addresses(value: Any, depth: int = 0) -> None:
