@@ -113,7 +113,7 @@ def test_score_prints_the_promised_names(folder, tmp_path):
         (["generate"], "PROMPT"),
         (["write", "x"], "invalid choice"),
         ([], "COMMAND"),
-        (["score", "missing.txt", "--model", "{folder}"], "cannot be read"),
+        (["score", "missing.txt", "--model", "{folder}"], "There is no file missing.txt"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line_and_status_2(

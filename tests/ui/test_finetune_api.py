@@ -107,7 +107,7 @@ REFUSED = [
 def test_bad_orders_are_refused_clearly_and_leave_nothing(server, name, value):
     before = set(server.runs.folder.glob("[0-9a-f]*"))
     started = time.monotonic()
-    data = GOOD | {"column": "", "owner": ""} | {name: value}
+    data = GOOD | {"column": "", "owner": "", "encoding": ""} | {name: value}
     if name == "file":
         data["text"] = ""
     kind, answer = call(server, "start_run", list(data.values()))
