@@ -26,7 +26,8 @@ _MARKS = (
 _BAD = "\udc00"  # stands for a byte that is not of the encoding; no decoder makes it
 _LOST = re.compile(f"[\0{_BAD}]")
 codecs.register_error("gpt2-bad-bytes", lambda error: (_BAD * (error.end - error.start), error.end))
-CHOICES = ("utf-8", *ENCODINGS, "utf-16", "utf-32", "iso8859_15", "iso2022_jp")
+_RARER = ("cp852", "iso8859_15", "mac_latin2", "mac_cyrillic", "iso2022_jp")
+CHOICES = ("utf-8", *ENCODINGS, *_RARER, "utf-16", "utf-32")
 
 
 class EncodingUnclear(UserError):
@@ -137,9 +138,10 @@ class Characters:
         bad = text.count(_BAD)
         letters = _count_beyond(text) - bad
         cut = len(text) - len(text.rstrip(_BAD))
+        is_cut = bad == cut and 2 <= cut <= 3 and data[-cut] >= 0xC2  # within the last character
         if find_escaped(data):
             guess = guess_encoding(data)
-        elif letters > bad or (bad == cut and 2 <= cut <= 3) or letters == bad == 0:
+        elif letters > bad or is_cut or letters == bad == 0:
             self._set("utf-8", "utf-8")
             return data
         elif self._usual not in (None, "ascii", "utf-8"):
@@ -226,14 +228,18 @@ def _find_wide(data: bytes) -> str | None:
         return None
     zeros = [data[place : 4 * count : 4].count(0) / count for place in range(4)]
     if zeros[3] > 0.99 and zeros[2] > 0.9:
-        found = "utf-32-le"
+        candidates = ["utf-32-le"]
     elif zeros[0] > 0.99 and zeros[1] > 0.9:
-        found = "utf-32-be"
+        candidates = ["utf-32-be"]
     else:
-        low, high = zeros[0] + zeros[2], zeros[1] + zeros[3]
-        if max(low, high) < 0.02 or min(low, high) > max(low, high) / 10:
-            return None
-        found = "utf-16-le" if high > low else "utf-16-be"
+        candidates = ["utf-16-le", "utf-16-be"]
+    found = max(candidates, key=lambda codec: _usual_signs(data.decode(codec, errors="replace")))
     text = data.decode(found, errors="replace")
     readable = sum(sign.isprintable() or sign.isspace() for sign in text) - text.count("\ufffd")
-    return found if readable >= 0.98 * len(text) - 1 else None
+    return found if _usual_signs(text) and readable >= 0.98 * len(text) - 1 else None
+
+
+def _usual_signs(text: str) -> int:
+    """How many blanks, line breaks and full stops there are: those of an odd order are letters that
+    nobody uses."""
+    return sum(map(text.count, " \n.\u3000\u3001\u3002"))

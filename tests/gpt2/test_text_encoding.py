@@ -133,6 +133,18 @@ def test_a_file_may_be_cut_within_a_character(words):
         assert 1 <= characters.lost <= 3
 
 
+def test_signs_at_the_end_are_not_a_cut_character():
+    assert read(b"and the sea was calm\x85\x85")[0] == "and the sea was calm……"
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_utf_16_without_a_mark_is_found_by_its_line_breaks(order):
+    """Chinese has few zero bytes, and some of them, as in U+4E00, in the other place."""
+    words = "清晨的河面上有一层薄雾。\n磨坊主人推开门，向天鹅问好。\n" * 20
+    text, characters = read(words.encode(f"utf-16-{order}"))
+    assert (text, characters.encoding) == (words, f"utf-16-{order}")
+
+
 def test_a_single_accent_is_a_letter_not_a_bad_byte():
     assert read(b"the caf\xe9 was closed, and the boats lay still")[0].startswith("the café was")
 
