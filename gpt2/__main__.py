@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gpt2.command_line import Parser, build_commands, run_command
+from gpt2.command_line import Parser, build_commands, parse_and_run
 from gpt2.commands import convert, generate, pull, push, score
 
 COMMANDS = {"generate": generate, "score": score, "convert": convert, "push": push, "pull": pull}
@@ -12,8 +12,7 @@ COMMANDS = {"generate": generate, "score": score, "convert": convert, "push": pu
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 2 bad usage or input, 130 interrupted."""
-    options = build_parser().parse_args(arguments)
-    return run_command(lambda: options.run(options))
+    return parse_and_run(build_parser(), arguments)
 
 
 def build_parser() -> Parser:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import NoReturn, TextIO
 
 from gpt2.errors import UserError
 
@@ -53,6 +55,7 @@ def build_commands(prog: str, description: str, commands: dict) -> Parser:
 
 def run_command(command: Callable[[], int | None]) -> int:
     """Run a command, which may return a status, and turn all its ends into an exit status."""
+    _write_anything()
     try:
         status = command()
         sys.stdout.flush()
@@ -66,6 +69,82 @@ def run_command(command: Callable[[], int | None]) -> int:
     except BrokenPipeError:  # the reader, `head` say, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+
+
+def _write_anything() -> None:
+    """A letter that the encoding of a terminal, a pipe or a file does not have is written as its
+    number: nothing is lost and nothing fails."""
+    for stream in (sys.stdout, sys.stderr):
+        taken = not isinstance(stream, io.TextIOWrapper)  # by something that is not a file
+        if not taken and (stream.errors == "strict" or not _is_utf8(stream)):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def print_json(value: object) -> None:
+    """One line of JSON, readable where the output's encoding has all letters."""
+    print(json.dumps(value, ensure_ascii=not _is_utf8(sys.stdout)), flush=True)
+
+
+def read_standard_input() -> str:
+    """All of standard input, in any encoding: as its mark says, or its zero bytes; UTF-8 if it is
+    that; else what the system says, or, of a system that knows only UTF-8, what it is found to
+    be."""
+    from gpt2.text import decode_all
+
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        return sys.stdin.read()
+    usual = None if _is_utf8(sys.stdin) else sys.stdin.encoding
+    return decode_all(sys.stdin.buffer.read(), "Standard input", usual)
+
+
+def parse_and_run(parser: Parser, arguments: list[str] | None) -> int:
+    """Run the command that `arguments` name, as `run_command` does."""
+
+    def command() -> int | None:
+        options = parser.parse_args(arguments)
+        _refuse_undecoded(options)
+        return options.run(options)
+
+    return run_command(command)
+
+
+def _refuse_undecoded(options: argparse.Namespace) -> None:
+    """Bytes of another encoding come as halves of surrogate pairs; only paths may have them."""
+    for name, value in vars(options).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii() and _has_surrogates(text):
+                encoding = sys.getfilesystemencoding()
+                raise UserError(
+                    f"{name} is not {encoding}, which this system's command line is in: "
+                    f"{ascii(text)[:60]}. Type it anew, or give it through standard input or a "
+                    "file where the command takes one."
+                )
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    """How texts are read, the same for every command that reads some."""
+    parser.add_argument(
+        "--column", metavar="NAME", help="the text column of .csv .tsv .json .jsonl .parquet"
+    )
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="the encoding of the text, where it is not found out by itself (utf-8, cp1252, ...)",
+    )
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Notes on what was read, for the person, not for the program behind a pipe."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt2.errors import UserError
 from gpt2.settings import check, quote, setting, settings_of
+from gpt2.text import check_encoding
 from service.text_summary import PreparedText
 from train.config import TrainConfig
 
@@ -42,10 +43,11 @@ class RunRequest:
     text: str | None = field(default=None, repr=False)
     file: Path | None = None
     preset: str = setting("taste", "how thoroughly to train", choices=tuple(EFFORTS))
-    column: str | None = setting(None, "the text column of .csv and .jsonl", high=200)
+    column: str | None = setting(None, "the text column of a table", high=200)
     changes: tuple[tuple[str, Any], ...] = ()  # of `OFFERED`: what the visitor set themselves
     name: str = setting("", "what people call the model; empty = `model` itself", high=200)
     prepared: PreparedText | None = None
+    encoding: str | None = setting(None, "the encoding of the file; empty = found", high=40)
 
     def __post_init__(self) -> None:
         check(self)
@@ -55,6 +57,7 @@ class RunRequest:
             raise UserError(f"text must be a text, not {quote(self.text)}.")
         if self.file is not None and not isinstance(self.file, Path):
             raise UserError(f"file must be an uploaded file, not {quote(self.file)}.")
+        check_encoding(self.encoding)
         object.__setattr__(self, "changes", parse_changes(self.changes))
 
     @property
@@ -63,11 +66,12 @@ class RunRequest:
 
     @property
     def tokens(self) -> Path | None:
-        """The folder of `prepared`, if it is of this file, column and model."""
+        """The folder of `prepared`, if it is of this file, column, encoding and model."""
         found = self.prepared
         if found is None or found.folder is None or self.file is None:
             return None
-        same = (found.model, found.column) == (self.model, self.column)
+        asked = (self.model, self.column, self.encoding)
+        same = (found.model, found.column, found.encoding) == asked
         return found.folder if same and found.folder.parent == self.file.parent else None
 
 

@@ -41,7 +41,7 @@ def create_run(
         if request.tokens:
             summary = _take_tokens(request, run)
         else:
-            text = open_text(request.source, request.column, limits)
+            text = open_text(request.source, request.column, limits, request.encoding)
             require_room(_BYTES_PER_BYTE * text.bytes)
             summary = prepare_text(text, start.tokenizer, start.shape.n_positions, run.tokens)
         plan = plan_runs(start.shape, changes, summary.tokens, limits)[request.preset]
@@ -81,7 +81,7 @@ def _describe(
         model=request.name or request.model,
         preset=request.preset,
         encoding=summary.encoding,
-        notes=[note for note in (summary.warning, plan.note) if note],
+        notes=[note for note in (*summary.notes, summary.warning, plan.note) if note],
         seconds=plan.seconds,
         overhead=plan.overhead,
         disk_bytes=plan.disk_bytes,

@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2.errors import UserError
-from gpt2.text import PastedText, Text, TextFile
+from gpt2.text import (
+    TABLES,
+    PastedText,
+    Text,
+    TextFile,
+    is_binary,
+    refuse_idle,
+)
 from gpt2.tokenizer import Tokenizer
 from service.limits import Limits
 from train.config import TrainConfig
 from train.data import build_corpus
 
-SUFFIXES = (".txt", ".md", ".csv", ".jsonl")
+SUFFIXES = (".txt", ".md", *TABLES)
 MIN_TEXT_TOKENS = 200
 MEMORIZES_BELOW = 20_000  # tokens
 _SHOWN_BLOCKS = 3
@@ -30,6 +37,8 @@ class TextSummary:
     blocks: int  # of block_size tokens
     first_blocks: tuple[str, ...]  # as the tokenizer reads them
     warning: str | None = None
+    documents: int = 1
+    notes: tuple[str, ...] = ()  # what was seen in it
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,23 @@ class PreparedText:
     summary: TextSummary
     model: str  # whose tokenizer it was
     column: str | None = None
+    encoding: str | None = None  # as it was given
     folder: Path | None = None  # of the tokens
 
 
-def open_text(source: Path | str | None, column: str | None, limits: Limits) -> Text:
-    """A file (a `Path`) or a pasted text (a `str`), refused unless it can be trained on."""
+def open_text(
+    source: Path | str | None, column: str | None, limits: Limits, encoding: str | None = None
+) -> Text:
+    """A file (a `Path`) or a pasted text (a `str`), refused unless it can be trained on. `encoding`
+    is a file's, where it is not to be found."""
     if isinstance(source, Path):
         check_file(source, limits)
         with _hiding(source):
-            return TextFile(source, column)
+            refuse_idle([source], column, encoding)
+            return TextFile(source, column, encoding)
+    for name, value in (("column", column), ("encoding", encoding)):
+        if value:
+            raise UserError(f"A pasted text has no {name}: leave out {name} {value!r}.")
     check_pasted(source, limits)
     return PastedText(source)
 
@@ -86,13 +103,22 @@ class _Watched:
     """A text whose pieces are checked and counted as they pass."""
 
     def __init__(self, text: Text) -> None:
-        self.name, self.encoding, self._text = text.name, text.encoding, text
-        self.characters, self.is_empty = 0, True
+        self.name, self._text = text.name, text
+        self.characters, self.documents, self.is_empty = 0, 0, True
+
+    @property
+    def encoding(self) -> str:
+        return self._text.encoding
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._text.notes
 
     def pieces(self) -> Iterator[tuple[str, bool]]:
         for piece, last in self._text.pieces():
             refuse_binary(piece)
             self.characters += len(piece)
+            self.documents += last
             self.is_empty = self.is_empty and not piece.strip()
             yield piece, last
 
@@ -115,6 +141,8 @@ def _summarize(
         blocks=max(1, tokens // block_size),
         first_blocks=tuple(tokenizer.decode(block) for block in blocks),
         warning=_warning(tokens, text.encoding),
+        documents=text.documents,
+        notes=text.notes,
     )
 
 
@@ -149,13 +177,10 @@ def check_file(path: Path, limits: Limits) -> None:
 
 
 def refuse_binary(piece: str) -> None:
-    """`UserError` for what only pretends to be text.
-
-    Control characters tell pictures and archives, which decode as cp1252, from texts."""
+    """`UserError` for what only pretends to be text: pictures and archives decode as cp1252."""
     if "\0" in piece:
         raise UserError("The file holds zero bytes: it is not text. Save it as UTF-8 text.")
-    controls = sum(map(piece.count, map(chr, (*range(1, 9), *range(14, 27), 0x7F))))
-    if controls > 4 + len(piece) // 100:
+    if is_binary(piece):
         raise UserError("The file is full of control characters: it is not text.")
 
 
@@ -170,15 +195,15 @@ class _hiding:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, UserError) and self._path is not None:
-            raise UserError(str(error).replace(str(self._path), "The file")) from None
+            raise type(error)(str(error).replace(str(self._path), "The file")) from None
 
 
 def _warning(tokens: int, encoding: str) -> str | None:
     warnings = []
-    if encoding == "cp1252":
+    if encoding != "pasted" and not encoding.startswith("utf-"):
         warnings.append(
-            "It is not UTF-8, so it was read as Windows-1252. If letters look wrong below, save "
-            "it as UTF-8 and upload it again."
+            f"It is not UTF-8, so it was read as {encoding}. If letters look wrong below, choose "
+            "its encoding, or save it as UTF-8 and upload it again."
         )
     if tokens < MEMORIZES_BELOW:
         warnings.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gpt2.command_line import Parser, build_commands, run_command
+from gpt2.command_line import Parser, build_commands, parse_and_run
 from train.commands import evaluate, run
 
 COMMANDS = {"run": run, "evaluate": evaluate}
@@ -12,8 +12,7 @@ COMMANDS = {"run": run, "evaluate": evaluate}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    options = build_parser().parse_args(arguments)
-    return run_command(lambda: options.run(options))
+    return parse_and_run(build_parser(), arguments)
 
 
 def build_parser() -> Parser:

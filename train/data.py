@@ -28,6 +28,7 @@ class Report:
     documents: int
     train_tokens: int
     validation_tokens: int
+    notes: tuple[str, ...] = ()  # what was seen in the texts and in the choice of them
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,17 @@ class Corpus:
 
 
 def build_corpus(
-    texts: Sequence[Text], tokenizer: Tokenizer, folder: Path, config: TrainConfig
+    texts: Sequence[Text],
+    tokenizer: Tokenizer,
+    folder: Path,
+    config: TrainConfig,
+    notes: tuple[str, ...] = (),
 ) -> Corpus:
     """Tokenize `texts` into `folder`/train.bin and valid.bin, a piece at a time, reading each once.
 
     Every document is followed by the end of text, where the vocabulary has one. The validation
-    share is the tail of all tokens, or whole documents drawn by the seed.
+    share is the tail of all tokens, or whole documents drawn by the seed. `notes` on the choice of
+    texts go into the report, before those on each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     share = config.validation_share if config.split == "documents" else 0.0
@@ -80,7 +86,8 @@ def build_corpus(
                 documents += 1
                 out = valid if chooser.random() < share else train
     encodings = {text.name: text.encoding for text in texts}
-    _write_report(folder, tokenizer, encodings, documents)
+    seen = (f"{text.name}: {note}" for text in texts for note in text.notes)
+    _write_report(folder, tokenizer, Report(encodings, documents, 0, 0, (*notes, *seen)))
     if config.split == "tail":
         hold_out_tail(folder, tokenizer, config.validation_share)
     return open_corpus(folder, tokenizer)
@@ -97,29 +104,28 @@ def hold_out_tail(folder: Path, tokenizer: Tokenizer, share: float) -> None:
             train.seek(boundary)
             shutil.copyfileobj(train, valid, 1 << 24)
             train.truncate(boundary)
-    described = read_json(folder / "report.json")
-    _write_report(folder, tokenizer, described["encodings"], described["documents"])
+    _write_report(folder, tokenizer, _read_report(folder))
 
 
-def _write_report(
-    folder: Path, tokenizer: Tokenizer, encodings: dict[str, str], documents: int
-) -> None:
+def _write_report(folder: Path, tokenizer: Tokenizer, report: Report) -> None:
+    """With the tokens that are in the folder now."""
     size = _token_type(tokenizer)().itemsize
-    report = Report(
-        encodings=encodings,
-        documents=documents,
-        train_tokens=(folder / "train.bin").stat().st_size // size,
-        validation_tokens=(folder / "valid.bin").stat().st_size // size,
-    )
-    write_json(folder / "report.json", asdict(report))
+    train, valid = ((folder / name).stat().st_size // size for name in ("train.bin", "valid.bin"))
+    counted = replace(report, train_tokens=train, validation_tokens=valid)
+    write_json(folder / "report.json", asdict(counted))
+
+
+def _read_report(folder: Path) -> Report:
+    described = read_json(folder / "report.json")
+    # One of an earlier version has no notes.
+    return Report(**described | {"notes": tuple(described.get("notes", ()))})
 
 
 def open_corpus(folder: Path, tokenizer: Tokenizer) -> Corpus:
     """The corpus that `build_corpus` left in `folder`."""
-    described = read_json(folder / "report.json")
     kind = _token_type(tokenizer)
     train, valid = (_open_tokens(folder / name, kind) for name in ("train.bin", "valid.bin"))
-    return Corpus(train, valid, tokenizer, Report(**described))
+    return Corpus(train, valid, tokenizer, _read_report(folder))
 
 
 def fit_block(config: TrainConfig, corpus: Corpus, window: int) -> tuple[TrainConfig, str | None]:

@@ -15,7 +15,7 @@ from gpt2.errors import UserError
 from gpt2.folder import empty_model, load_model_shape, load_weights
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
-from gpt2.text import Text, TextFile, read_documents
+from gpt2.text import Text, open_texts, read_documents
 from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
 from train.config import PRESETS, TrainConfig, finetune_learning_rate
 from train.data import Corpus, build_corpus, fit_block, open_corpus
@@ -30,12 +30,13 @@ class JobRequest:
     """A new run: either `model`, a name that `resolve` takes, is trained further, or `preset`
     begins one from scratch. `changes` are the fields of `TrainConfig` that the user set."""
 
-    files: tuple[Path, ...]
+    files: tuple[Path, ...]  # or folders, or patterns
     out: Path
     model: str | None = None
     preset: str | None = None
     column: str | None = None
     changes: tuple[tuple[str, Any], ...] = ()
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,7 @@ def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) 
 
 def write_run(request: JobRequest) -> None:
     """Make the run folder and tokenize the text into it. On `UserError` nothing is left."""
-    for path in request.files:
-        if not path.is_file():
-            raise UserError(f"There is no file {path}.")
-    texts = [TextFile(path, request.column) for path in request.files]
+    texts, notes = open_texts(request.files, request.column, request.encoding)
     changes = dict(request.changes)
     if request.model and not request.preset:
         start = start_from_model(request.model)
@@ -102,7 +100,7 @@ def write_run(request: JobRequest) -> None:
         )
     run = RunFolder.create(request.out)
     try:
-        corpus = build_corpus(texts, start.tokenizer, run.tokens, config)
+        corpus = build_corpus(texts, start.tokenizer, run.tokens, config, notes)
         begin_run(run, start, config, corpus)
     except BaseException:
         shutil.rmtree(run.path)  # nothing has begun; the name stays free for the next try

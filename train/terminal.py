@@ -15,6 +15,8 @@ from train.distributed import World
 from train.job import Job
 from train.run_folder import Progress
 
+_MOST_NOTES = 20
+
 
 def show_run(progress: Iterator[Progress], job: Job, as_json: bool, world: World) -> None:
     """Consume a run and tell about it; ranks beside the main one are silent."""
@@ -36,9 +38,9 @@ def show_run(progress: Iterator[Progress], job: Job, as_json: bool, world: World
 
 def _introduction(job: Job) -> Iterator[str]:
     report = job.data.report
-    for name, encoding in report.encodings.items():
-        if encoding != "utf-8":
-            yield f"{name} was read as {encoding}"
+    yield from report.notes[:_MOST_NOTES]
+    if len(report.notes) > _MOST_NOTES:
+        yield f"and {len(report.notes) - _MOST_NOTES} more notes in {job.run.tokens}/report.json"
     yield (
         f"{report.documents} documents, {report.train_tokens:,} tokens to train on, "
         f"{report.validation_tokens:,} to validate; {job.model.parameter_count():,} parameters"

@@ -84,9 +84,11 @@ def _add_runs(context: PageContext) -> None:
         settings: dict | None = None,
         column: str = "",
         owner: str = "",
+        encoding: str = "",
     ) -> str:
         """Fine-tune `model` on `text` or on an uploaded `file`; returns the run's id. `settings`
-        are fields of the training configuration, such as {"steps": 100}. The id is the only key
+        are fields of the training configuration, such as {"steps": 100}; `column` is a table's,
+        `encoding` a file's whose is not found by itself. The id is the only key
         to the run: keep it. Runs of one `owner`, 32 hex digits of your own, wait for each other."""
         upload = take_upload(_path_of(file), context.limits) if file else None
         try:
@@ -97,6 +99,7 @@ def _add_runs(context: PageContext) -> None:
                 file=upload.path if upload else None,
                 preset=preset,
                 column=None if column == "" else column,
+                encoding=None if encoding == "" else encoding,
                 changes=settings_to_changes(settings),
                 name=choice.run_name,
             )

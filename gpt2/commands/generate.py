@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
 
-from gpt2.command_line import Parser, add_model_option
+from gpt2.command_line import Parser, add_model_option, print_json, read_standard_input
 from gpt2.settings import add_flags, given_flags, settings_of
 
 HELP = "continue a text"
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from gpt2.inference import load_for_inference
     from gpt2.sampling import Sampling, resolve_seed
 
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = read_standard_input() if options.prompt == "-" else options.prompt
     given = given_flags(options, settings_of(Sampling))
     sampling = Sampling(**given | {"seed": resolve_seed(given.get("seed", -1))})
     model, tokenizer = load_for_inference(options.model)
@@ -66,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 def _print_results(prompt: str, results: list[Result], as_json: bool, streamed: bool) -> None:
     for result in results:
         if as_json:
-            print(json.dumps(asdict(result), ensure_ascii=False))
+            print_json(asdict(result))
             continue
         print() if streamed else print(f"{prompt}{result.text}\n")
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from gpt2.__main__ import main
+from gpt2.command_line import print_json, read_standard_input, run_command
+from gpt2.errors import UserError
 from gpt2.folder import save_model
 from gpt2.generate import generate_text
 from gpt2.inference import load_for_inference
@@ -74,6 +77,50 @@ def test_the_prompt_may_come_from_stdin(folder):
     )
 
 
+@pytest.mark.parametrize("system", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_standard_input_may_be_in_any_encoding(monkeypatch, system, encoding):
+    pipe = io.BytesIO("Grüße, “天鹅”\r\n".encode(encoding))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe, encoding=system))
+    assert read_standard_input() == "Grüße, “天鹅”\n"
+
+
+def test_of_a_system_that_is_not_utf_8_standard_input_is_what_it_says(monkeypatch):
+    pipe = io.BytesIO("Grüße".encode("cp437"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(pipe, encoding="cp437"))
+    assert read_standard_input() == "Grüße"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_output_that_has_not_all_letters_loses_none(monkeypatch, encoding):
+    """A pipe of Windows, or of LANG=...ISO-8859-1, ended in a UnicodeEncodeError."""
+    words = "Привет “мир” 🙂 \udce9"
+    written, told = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setattr(sys, "stderr", told)
+
+    def command():
+        print(words)
+        print_json({"text": words})
+        raise UserError(words)
+
+    assert run_command(command) == 2
+    for stream in (written, told):
+        stream.flush()
+    line, record = written.buffer.getvalue().decode(encoding).splitlines()
+    assert line.encode("ascii", "backslashreplace").decode("unicode_escape") == words
+    assert json.loads(record)["text"] == words
+    assert told.buffer.getvalue().startswith(b"error: ")
+
+
+def test_a_word_of_another_encoding_is_refused_in_words(folder, call_here):
+    """Bytes that are not the system's come as halves of surrogate pairs."""
+    status, out, error = call_here(main, "generate", "caf\udce9", "--model", str(folder))
+    assert (status, out) == (2, "")
+    assert error.startswith("error: prompt is not utf-8")
+    assert "caf" in error
+
+
 def test_several_samples_are_a_line_each_with_seeds_of_their_own(folder):
     flags = ["--model", folder, "--samples", 3, "--seed", 5, "--json", "--max-new-tokens", 9]
     lines = [json.loads(line) for line in call("generate", "Once", *flags)[1].splitlines()]
@@ -98,6 +145,23 @@ def test_score_prints_the_promised_names(folder, tmp_path):
     assert "bits per byte" in call("score", file, "--model", folder)[1]
 
 
+def test_score_reads_tables_and_encodings_as_training_does(folder, tmp_path, call_here):
+    plain, table = tmp_path / "a.txt", tmp_path / "a.csv"
+    plain.write_text("some text to score<|endoftext|>and another")
+    table.write_bytes("id;text\n1;some text to score\n2;and another\n".encode("utf-16-le"))
+    asked = ["--model", str(folder), "--json"]
+    status, first, notes = call_here(main, "score", str(plain), *asked)
+    assert (status, notes) == (0, "note: documents are parted at 1 <|endoftext|>\n")
+    for encoding in ([], ["--encoding", "utf-16-le"]):
+        flags = ["--column", "text", *encoding, *asked]
+        status, second, notes = call_here(main, "score", str(table), *flags)
+        assert (status, notes) == (0, "note: read as utf-16-le\n")
+        assert second == first
+    status, _, error = call_here(main, "score", str(plain), "--column", "text", *asked)
+    assert status == 2
+    assert "plain text, which has no columns" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -113,7 +177,7 @@ def test_score_prints_the_promised_names(folder, tmp_path):
         (["generate"], "PROMPT"),
         (["write", "x"], "invalid choice"),
         ([], "COMMAND"),
-        (["score", "missing.txt", "--model", "{folder}"], "cannot be read"),
+        (["score", "missing.txt", "--model", "{folder}"], "There is no file missing.txt"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line_and_status_2(

@@ -1,77 +1,63 @@
-"""Files to documents: encodings, tables, pieces."""
+"""Texts to documents: marks, pieces, folders and patterns."""
 
 from __future__ import annotations
 
-import json
-import lzma
 import random
 
 import pytest
 
-from gpt2 import text as text_module
 from gpt2.errors import UserError
-from gpt2.text import TextFile, find_encoding, read_documents
+from gpt2.text import PastedText, TextFile, documents, open_texts, read_documents
 from gpt2.tokenizer import gpt2_tokenizer
 
+# How people part their texts, and what is then in each.
+PARTED = [
+    ("one\n<|endoftext|>\ntwo\n<|endoftext|>\n<|endoftext|>\n", ["one\n", "two\n"]),
+    ("one\n<|endoftext|> \ntwo\n", ["one\n", "two\n"]),
+    ("one\n \t<|endoftext|>\t\ntwo\n", ["one\n", "two\n"]),
+    ("one\r\n<|endoftext|>\r\ntwo\r\n", ["one\n", "two\n"]),
+    ("one<|endoftext|>two<|endoftext|>", ["one", "two"]),
+    ("one<|endoftext|>\ntwo<|endoftext|>\n", ["one", "two"]),
+    ("one <|endoftext|> still\n", ["one ", " still\n"]),
+    ("<|startoftext|>one<|endoftext|>\n" * 3, ["one"] * 3),
+    ("<|startoftext|>\none\n<|endoftext|>\n\n<|startoftext|>\ntwo\n", ["one\n", "two\n"]),
+    ("<|startoftext|>one\n<|startoftext|>two\n", ["one\n", "two\n"]),
+    ("<|endoftext|>\n  verse\n    deeper\n", ["  verse\n    deeper\n"]),
+    ("a <| b <|endoftex|> c < |endoftext|>", ["a <| b <|endoftex|> c < |endoftext|>"]),
+    (" \n\t\n", []),
+    ("<|endoftext|>", []),
+]
 
-def test_documents_are_parted_by_lines_of_end_of_text(tmp_path):
+
+@pytest.mark.parametrize("size", [1 << 20, 7, 1])
+@pytest.mark.parametrize(("text", "parts"), PARTED)
+def test_marks_part_documents_wherever_they_stand(tmp_path, monkeypatch, text, parts, size):
+    """Those within a line were learned as letters; so was one that a blank followed."""
+    monkeypatch.setattr(documents, "_PIECE_CHARACTERS", size)
     file = tmp_path / "a.txt"
-    file.write_text(
-        "one\n<|endoftext|>\ntwo <|endoftext|> still two\n<|endoftext|>\n<|endoftext|>\n"
-    )
-    assert list(read_documents(TextFile(file))) == ["one\n", "two <|endoftext|> still two\n"]
+    file.write_text(text, encoding="utf-8", newline="")
+    assert list(read_documents(TextFile(file))) == parts
+    assert list(read_documents(PastedText(text))) == parts
 
 
-@pytest.mark.parametrize(
-    ("encoding", "found"),
-    [("utf-8", "utf-8"), ("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16"), ("cp1252", "cp1252")],
-)
-def test_the_encoding_is_found_out(tmp_path, encoding, found):
+def test_marks_are_counted_in_the_notes(tmp_path):
     file = tmp_path / "a.txt"
-    file.write_bytes("Müller, “naïve” café\n".encode(encoding))
-    assert find_encoding(file) == found
-    assert list(read_documents(TextFile(file))) == ["Müller, “naïve” café\n"]
+    file.write_text("<|startoftext|>one<|endoftext|>\n" * 3)
+    text = TextFile(file)
+    for _ in range(2):  # reading again does not count again
+        list(text.pieces())
+        assert text.notes == ("documents are parted at 3 <|endoftext|> and 3 <|startoftext|>",)
 
 
-def test_latin_text_after_a_megabyte_of_ascii_is_still_found_out(tmp_path):
-    file = tmp_path / "a.txt"
-    file.write_bytes(b"plain " * 200_000 + "café".encode("cp1252"))
-    assert next(read_documents(TextFile(file))).endswith("café")
-
-
-def test_a_file_that_is_no_text_is_refused(tmp_path):
-    for name, content in (("a.png", b"\x89PNG\r\n\x1a\n\0\0"), ("a.xz", b"not xz at all")):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name):
-            list(read_documents(TextFile(tmp_path / name)))
-    with pytest.raises(UserError, match="cannot be read"):
-        list(read_documents(TextFile(tmp_path / "missing.txt")))
-
-
-def test_tables_are_read_by_their_named_column(tmp_path):
-    rows = [{"id": "1", "text": "first\nwith a line"}, {"id": "2", "text": "second, with a comma"}]
-    table = tmp_path / "a.csv"
-    table.write_text('id,text\n1,"first\nwith a line"\n2,"second, with a comma"\n')
-    lines = tmp_path / "a.JSONL.XZ"  # whatever the case
-    lines.write_bytes(lzma.compress("\n".join(map(json.dumps, rows)).encode()))
-    for path in (table, lines):
-        assert list(read_documents(TextFile(path, "text"))) == [row["text"] for row in rows]
-        with pytest.raises(UserError, match=r"name its text column.*id, text"):
-            list(read_documents(TextFile(path)))
-        with pytest.raises(UserError, match="no column 'body'"):
-            list(read_documents(TextFile(path, "body")))
-
-
-def test_a_broken_line_of_a_table_is_named(tmp_path):
-    file = tmp_path / "a.jsonl"
-    file.write_text('{"text": "fine"}\n{"text": 3}\n')
-    with pytest.raises(UserError, match="line 2"):
-        list(read_documents(TextFile(file, "text")))
+def test_marks_in_the_cells_of_a_table_part_them_too(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("text\n<|startoftext|>one<|endoftext|>\ntwo<|endoftext|>three\n")
+    assert list(read_documents(TextFile(file, "text"))) == ["one", "two", "three"]
 
 
 def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(tmp_path, monkeypatch):
     """Cut at the wrong place, words or runs of spaces would fall into other tokens."""
-    monkeypatch.setattr(text_module, "_PIECE_CHARACTERS", 200)
+    monkeypatch.setattr(documents, "_PIECE_CHARACTERS", 200)
     tokenizer = gpt2_tokenizer()
     choose = random.Random(0)
     words = [
@@ -101,8 +87,8 @@ def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(tmp_path, monkeypatch)
 
 def test_a_long_line_is_cut_at_its_spaces_and_one_word_is_bounded(tmp_path, monkeypatch):
     """A book saved as one line was held whole, and joined anew for every further megabyte."""
-    monkeypatch.setattr(text_module, "_PIECE_CHARACTERS", 200)
-    monkeypatch.setattr(text_module, "_LONGEST_PIECE", 1000)
+    monkeypatch.setattr(documents, "_PIECE_CHARACTERS", 200)
+    monkeypatch.setattr(documents, "_LONGEST_PIECE", 1000)
     tokenizer = gpt2_tokenizer()
     file = tmp_path / "line.txt"
     for text in ("once upon  a time, and twice " * 100, "x" * 4321, "\u3000" * 2500):
@@ -113,3 +99,84 @@ def test_a_long_line_is_cut_at_its_spaces_and_one_word_is_bounded(tmp_path, monk
     file.write_text(text := "once upon  a time, and twice " * 100)
     joined = [index for piece, _ in TextFile(file).pieces() for index in tokenizer.encode(piece)]
     assert joined == tokenizer.encode(text)
+
+
+def test_a_mark_in_a_very_long_word_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "_PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(documents, "_LONGEST_PIECE", 100)
+    file = tmp_path / "a.txt"
+    for length in range(80, 120):
+        file.write_text("x" * length + "<|endoftext|>" + "y" * 300)
+        assert list(read_documents(TextFile(file))) == ["x" * length, "y" * 300]
+
+
+def names_of(*places, column=None):
+    texts, notes = open_texts([*places], column)
+    return [text.name for text in texts], notes
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A folder as people have them."""
+    folder = tmp_path / "books"
+    (folder / "more").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    for name in ("b.txt", "a.txt", "more/c.MD", "d.csv", ".hidden.txt", ".git/x.txt", "p.png", "q"):
+        (folder / name).write_text("text\nwords\n")
+    (folder / "empty.txt").touch()
+    return folder
+
+
+def test_a_folder_is_its_texts_in_order_and_what_was_left_out_is_told(library):
+    names, notes = names_of(library, column="text")
+    assert names == ["a.txt", "b.txt", "d.csv", "c.MD"]
+    assert notes == (
+        f"{library}: 4 files; left out: 1 .png, 1 empty, 1 hidden, 1 without an ending",
+    )
+
+
+def test_a_pattern_that_the_shell_left_is_expanded(library):
+    assert names_of(library / "*.txt")[0] == ["a.txt", "b.txt"]
+    assert names_of(library / "**" / "*.MD")[0] == ["c.MD"]
+    (library / "odd [1].txt").write_text("words")  # a name, not a pattern
+    assert names_of(library / "odd [1].txt") == (["odd [1].txt"], ())
+
+
+def test_a_file_that_is_named_twice_is_read_once(library):
+    names, notes = names_of(library / "a.txt", library / "*.txt", library / "more" / ".." / "a.txt")
+    assert names == ["a.txt", "b.txt"]
+    assert "2 files were named twice and are read once" in notes
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(library):
+    (library / "more" / "a.txt").write_text("words")
+    names, _ = names_of(library / "a.txt", library / "more" / "a.txt")
+    assert names == [str(library / "a.txt"), str(library / "more" / "a.txt")]
+
+
+def test_where_there_is_nothing_to_read_one_is_told(library, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"x")
+    (tmp_path / "nothing").mkdir()
+    for place, message in (
+        ("pictures", "folder .* has no text file .* left out: 1 .png"),
+        ("nothing", "left out: nothing, it is empty"),
+        ("*.csv", "pattern .* has no text file"),
+        ("none.txt", "There is no file"),
+        ("n" * 300, "There is no file"),
+        ("n\0", "There is no file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_texts([tmp_path / place])
+    with pytest.raises(UserError, match="neither a file nor a folder"):
+        open_texts([type(tmp_path)("/dev/null")])
+
+
+def test_what_would_have_no_effect_is_refused(library):
+    with pytest.raises(UserError, match=r"a\.txt is plain text, which has no columns"):
+        open_texts([library / "a.txt"], "text")
+    with pytest.raises(UserError, match="Each of these files is plain text"):
+        open_texts([library / "*.txt"], "text")
+    (library / "t.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match="always UTF-8"):
+        open_texts([library / "t.parquet"], "text", "cp1252")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import gpt2.text
 from gpt2.errors import UserError
+from gpt2.text import EncodingUnclear
+from gpt2.text import source as source_module
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
 from service.limits import Limits
 from service.text_summary import check_file, open_text, prepare_text, summarize_text
@@ -57,9 +58,7 @@ def card(source: object, tokenizer=TOKENIZER, block_size=256, column=None, limit
         (gzip.compress(LONG.encode()), "not text|cannot be read"),
         (gzip.compress(os.urandom(20_000)), "not text|cannot be read"),
         (pickle.dumps(list(range(5000))), "not text|cannot be read"),
-        (LONG.encode("utf-16-le"), "zero bytes"),
-        (LONG.encode("utf-32"), "zero bytes|not text|cannot be read"),
-        (b"text " * 500 + b"\0" + b"text " * 500, "zero bytes"),
+        (b"text " * 500 + b"\0" * 500 + b"text " * 500, "zero bytes"),
         (b"\x01\x02\x03\x04" * 1000, "control characters"),
         ("\ufeff".encode("utf-16")[:2] + b"abc", "cannot be read|tokens"),
     ],
@@ -78,6 +77,8 @@ def test_what_is_no_text_is_refused_in_words(tmp_path, content, message):
         ("utf-8", "utf-8", LONG + "Ærøskøbing"),
         ("utf-8-sig", "utf-8-sig", LONG + "Ærøskøbing"),
         ("utf-16", "utf-16", LONG + "Ærøskøbing 灯台"),
+        ("utf-16-le", "utf-16-le", LONG),
+        ("utf-32", "utf-32", LONG + "灯台"),
         ("cp1252", "cp1252", LONG + "naïve café – ‘quoted’"),
         ("latin-1", "cp1252", LONG + "Ærøskøbing"),
     ],
@@ -92,18 +93,46 @@ def test_the_encoding_is_found_and_told(tmp_path, encoding, found, text):
     assert described.blocks == described.tokens // 256
     assert len(described.first_blocks) == 3
     assert text.startswith("".join(described.first_blocks))
-    assert ("Windows-1252" in (described.warning or "")) == (found == "cp1252")
+    assert ("choose its encoding" in (described.warning or "")) == (found == "cp1252")
+    assert (f"read as {found}" in " ".join(described.notes)) == (found != "utf-8")
 
 
-def test_utf8_cut_within_a_character_is_read_and_warned_about(tmp_path):
-    """It is no UTF-8 any more, so every other such letter is read wrongly: the card says so."""
+def test_utf8_cut_within_a_character_costs_that_character(tmp_path):
+    """It was read as Windows-1252, and so was every other such letter in it."""
     path = tmp_path / "file.txt"
     path.write_bytes((LONG + "灯台").encode()[:-1])
-    try:
-        warning = card(path).warning
-    except UserError as error:
-        warning = str(error)
-    assert "cp1252" in warning or "Windows-1252" in warning
+    found = card(path)
+    assert found.encoding == "utf-8"
+    assert found.characters == len(LONG) + 1
+    assert found.notes == ("2 bytes are not of utf-8, dropped; the first is byte 124,003",)
+    assert found.warning is None
+
+
+def test_what_has_no_effect_is_refused(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text(LONG)
+    with pytest.raises(UserError, match=r"^The file is plain text, which has no columns"):
+        card(path, column="text")
+    with pytest.raises(UserError, match="pasted text has no column"):
+        card(LONG, column="text")
+
+
+def test_an_encoding_that_is_not_certain_is_asked_for_and_taken(tmp_path):
+    words = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 100
+    path = tmp_path / "file.txt"
+    path.write_bytes(words.encode("cp852"))
+    with pytest.raises(EncodingUnclear, match=r"^The file is not UTF-8.*Encoding on the page"):
+        card(path)
+    found = summarize_text(open_text(path, None, LIMITS, "cp852"), TOKENIZER, 256)
+    assert found.characters == len(words)
+    assert words.startswith(found.first_blocks[0][:100])
+
+
+def test_documents_are_counted_and_their_marks_told():
+    found = card(f"<|startoftext|>{WORDS * 10}<|endoftext|>\n" * 8)
+    assert found.documents == 8
+    assert found.characters == 8 * 10 * len(WORDS)
+    assert found.notes == ("documents are parted at 8 <|endoftext|> and 8 <|startoftext|>",)
 
 
 def test_few_tokens_are_warned_about_many_are_not(tmp_path):
@@ -122,8 +151,8 @@ def test_a_file_is_read_once_and_its_tokens_are_kept(tmp_path, monkeypatch):
     path, folder = tmp_path / "file.txt", tmp_path / "tokens"
     path.write_text(LONG)
     text = open_text(path, None, Limits())
-    opened, real = [], gpt2.text._open
-    monkeypatch.setattr(gpt2.text, "_open", lambda file: opened.append(file) or real(file))
+    opened, real = [], source_module._open
+    monkeypatch.setattr(source_module, "_open", lambda file: opened.append(file) or real(file))
     summary = prepare_text(text, TOKENIZER, 256, folder)
     assert opened == [path]
     kept = open_corpus(folder, TOKENIZER)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gpt2.errors import UserError
-from gpt2.text import TextFile
+from gpt2.text import TextFile, open_texts
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
 from train.config import TrainConfig
 from train.data import Windows, build_corpus, fit_block, open_corpus
@@ -74,6 +75,29 @@ def test_a_reopened_corpus_is_the_same(tmp_path):
     again = open_corpus(tmp_path / "tokens", corpus.tokenizer)
     assert np.array_equal(corpus.train, again.train)
     assert again.report == corpus.report
+
+
+def test_a_report_of_an_earlier_version_has_no_notes(tmp_path):
+    corpus = corpus_of(tmp_path, "some text to keep " * 20)
+    path = tmp_path / "tokens" / "report.json"
+    described = json.loads(path.read_text())
+    del described["notes"]
+    path.write_text(json.dumps(described))
+    assert open_corpus(tmp_path / "tokens", corpus.tokenizer).report == corpus.report
+
+
+def test_the_report_tells_what_was_seen(tmp_path):
+    (tmp_path / "a.txt").write_bytes("one<|endoftext|>two süß caf\xe9".encode() + b"\xff")
+    (tmp_path / "b.csv").write_text("text\nthree\n")
+    texts, notes = open_texts([tmp_path / "*.*"], "text")
+    corpus = build_corpus(texts, gpt2_tokenizer(), tmp_path / "tokens", CONFIG, notes)
+    assert corpus.report.encodings == {"a.txt": "utf-8", "b.csv": "utf-8"}
+    assert corpus.report.documents == 3
+    assert corpus.report.notes == (
+        f"{tmp_path / '*.*'}: 2 files",
+        "a.txt: 1 byte is not of utf-8, dropped; the first is byte 31",
+        "a.txt: documents are parted at 1 <|endoftext|>",
+    )
 
 
 @pytest.mark.parametrize("stride", [0, 3, 8])

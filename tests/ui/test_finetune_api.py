@@ -70,6 +70,18 @@ def test_start_watch_download_and_open(client, tmp_path):
     assert isinstance(text, str)
 
 
+def test_a_table_in_an_encoding_of_its_own(client, tmp_path):
+    file = tmp_path / "tweets.csv"
+    rows = "".join(f"{index};Příliš žluťoučký kůň úpěl ďábelské ódy\n" for index in range(40))
+    file.write_bytes(("id;text\n" + rows).encode("cp852"))
+    order = {"file": handle_file(str(file)), "model": "toy", "settings": QUICK, "column": "text"}
+    assert "name its encoding" in refusal(client, "/start_run", **order).lower()
+    run = client.predict(**order, encoding="cp852", api_name="/start_run")
+    found = wait_for(client, run, lambda s: s["state"] == "done")
+    assert found["encoding"] == "cp852"
+    assert "read as cp852" in found["notes"]
+
+
 def test_stopping_keeps_a_model(client):
     run = client.predict(TEXT, None, "toy", "taste", LONG, api_name="/start_run")
     wait_for(client, run, lambda s: s["step"] >= 20)
@@ -99,6 +111,8 @@ REFUSED = [
     *[("settings", {"learning_rate": value}) for value in (0, 1, "x")],
     *[("file", {"path": path}) for path in ("/etc/passwd", "../x", "http://169.254.169.254/")],
     *[("file", value) for value in (5, "x.txt", {"path": None}, [])],
+    *[("encoding", value) for value in (5, "nonsense", "base64", "utf-8", ["utf-8"])],
+    *[("column", value) for value in (5, "text", ["text"])],
     *[("owner", value) for value in (5, "x", NOBODY.upper() + "A", "../" + NOBODY)],
 ]
 
@@ -107,7 +121,7 @@ REFUSED = [
 def test_bad_orders_are_refused_clearly_and_leave_nothing(server, name, value):
     before = set(server.runs.folder.glob("[0-9a-f]*"))
     started = time.monotonic()
-    data = GOOD | {"column": "", "owner": ""} | {name: value}
+    data = GOOD | {"column": "", "owner": "", "encoding": ""} | {name: value}
     if name == "file":
         data["text"] = ""
     kind, answer = call(server, "start_run", list(data.values()))

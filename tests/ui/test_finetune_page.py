@@ -308,6 +308,24 @@ def test_a_bad_file_is_refused_in_words(open_tab, name, content, words, tmp_path
     expect(page.locator("#run")).to_be_hidden()
 
 
+def test_an_encoding_that_is_not_certain_is_chosen_on_the_page(open_tab, tmp_path):
+    words = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 40
+    for name, content in (("plain.txt", TEXT.encode()), ("old.txt", words.encode("mac_latin2"))):
+        (tmp_path / name).write_bytes(content)
+    page = open_tab()
+    upload(page, tmp_path / "plain.txt")
+    expect(page.locator("#text-card .facts")).to_contain_text("utf-8")
+    expect(page.locator("#encoding")).to_be_hidden()
+    page.locator("#clear-text").click()
+    upload(page, tmp_path / "old.txt")
+    expect(page.locator("#text-card .error")).to_contain_text("Encoding on the page")
+    page.locator("#encoding input").fill("mac_latin2")
+    page.get_by_role("option", name="mac_latin2").click()
+    expect(page.locator("#text-card .facts")).to_contain_text(f"{len(words):,} characters")
+    expect(page.locator("#text-card .blocks")).to_contain_text("Příliš žluť")
+    start(page, None)
+
+
 def test_bad_settings_are_refused_in_words(open_tab):
     page = open_tab()
     page.locator("#tune-text textarea").fill(TEXT)

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from gpt2.command_line import EXIT_INTERRUPTED, Parser
+from gpt2.command_line import EXIT_INTERRUPTED, Parser, add_text_options
 from gpt2.errors import UserError
 from gpt2.settings import add_flags, given_flags, settings_of
 
@@ -26,8 +26,15 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.epilog = f"presets and what they cost:\n{presets}"
     add = parser.add_argument
-    add("--data", nargs="+", type=Path, metavar="FILE", help=".txt .md .csv .jsonl, also .xz")
-    add("--column", metavar="NAME", help="the text column of .csv and .jsonl")
+    add(
+        "--data",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="text files or tables (.txt .md .csv .tsv .json .jsonl .parquet, also .xz), folders "
+        'of them, or a pattern ("books/*.txt")',
+    )
+    add_text_options(parser)
     add("--model", metavar="NAME", help="train this model further (a folder, 124M, user/repo, ...)")
     new = [name for name, preset in PRESETS.items() if preset.model]
     add("--preset", choices=new, metavar="NAME", help="train one of these from scratch")
@@ -56,8 +63,15 @@ def run(options: argparse.Namespace) -> int:
         else:
             if not options.data:
                 raise UserError("Give the text to train on: --data FILE.")
-            files, model, preset = tuple(options.data), options.model, options.preset
-            request = JobRequest(files, options.out, model, preset, options.column, changes)
+            request = JobRequest(
+                tuple(options.data),
+                options.out,
+                model=options.model,
+                preset=options.preset,
+                column=options.column,
+                encoding=options.encoding,
+                changes=changes,
+            )
             job = new_job(request, world)
         progress = train(job.model, job.data, job.config, job.run, world, lambda: bool(stopped))
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from gpt2.text import CHOICES
 from service.limits import Limits
 from service.request import EFFORTS
 from service.text_summary import SUFFIXES
@@ -22,6 +23,7 @@ class Form:
     sample: gr.Button
     clear: gr.Button
     column: gr.Dropdown
+    encoding: gr.Dropdown
     card: gr.HTML
     preset: gr.Radio
     feasible: gr.HTML
@@ -63,6 +65,16 @@ def _text_parts(limits: Limits) -> dict:
         interactive=True,
         elem_id="column",
     )
+    encoding = gr.Dropdown(
+        choices=[("As found", ""), *((name, name) for name in CHOICES)],
+        value="",
+        label="Encoding",
+        info="The file is not UTF-8. If letters look wrong, choose what it is.",
+        visible=False,
+        filterable=True,
+        interactive=True,
+        elem_id="encoding",
+    )
     card = gr.HTML(
         file_hint(limits),
         elem_id="text-card",
@@ -73,6 +85,7 @@ def _text_parts(limits: Limits) -> dict:
         "sample": sample,
         "clear": clear,
         "column": column,
+        "encoding": encoding,
         "card": card,
     }
 

@@ -9,6 +9,7 @@ import gradio as gr
 
 from gpt2.errors import UserError
 from gpt2.machine import machine_memory
+from gpt2.text import EncodingUnclear
 from service.plan import Plan, plan_runs
 from service.request import EFFORTS, RunRequest, parse_changes
 from service.text_summary import PreparedText
@@ -67,7 +68,7 @@ class FineTuneForm:
         upload = take_upload(path, self.context.limits)
         return (
             self.show_source(upload)
-            | self.describe(upload, None, _first_column(upload), model)
+            | self.describe(upload, None, _first_column(upload), "", model)
             | {self.upload: upload}
         )
 
@@ -79,7 +80,7 @@ class FineTuneForm:
 
     def _replace(self, before: Upload | None, text: str, model: object) -> dict:
         _remove(before)
-        shown = self.show_source(None, text) | self.describe(None, text, None, model)
+        shown = self.show_source(None, text) | self.describe(None, text, None, "", model)
         return shown | {self.upload: None}
 
     def show_source(self, upload: Upload | None, text: str | None = None) -> dict:
@@ -91,27 +92,46 @@ class FineTuneForm:
             self.form.column: gr.Dropdown(
                 choices=list(columns), value=_first_column(upload), visible=bool(columns)
             ),
+            self.form.encoding: gr.Dropdown(value="", visible=False),
         }
 
-    def describe(self, upload: Upload | None, text: object, column: object, model: object) -> dict:
+    def describe(
+        self,
+        upload: Upload | None,
+        text: object,
+        column: object,
+        encoding: object,
+        model: object,
+    ) -> dict:
         """What the text is, at once."""
         there = upload is not None or (type(text) is str and bool(text.strip()))
         clear = {self.form.clear: gr.Button(visible=there)}
         if not there and not (upload is None and text):
             shown = {self.form.card: file_hint(self.context.limits), self.form.feasible: ""}
             return clear | shown | {self.prepared: None}
-        return clear | self._read(upload, text, column, model)
+        return clear | self._read(upload, text, column, encoding, model)
 
     @guard("reading a text", _refuse_text)
-    def _read(self, upload: Upload | None, text: object, column: object, model: object) -> dict:
+    def _read(
+        self,
+        upload: Upload | None,
+        text: object,
+        column: object,
+        encoding: object,
+        model: object,
+    ) -> dict:
         models, limits = self.context.models, self.context.limits
         choice, loaded = models.find(model), models.load(model)
-        if upload:
-            found = prepare_upload(upload, column, choice, loaded, limits)
-        else:
+        if not upload:
             found = describe_pasted(text, choice, loaded, limits)
-        name = upload.name if upload else "Pasted text"
-        return {self.form.card: show_card(found.summary, name), self.prepared: found}
+            return {self.form.card: show_card(found.summary, "Pasted text"), self.prepared: found}
+        asks = {self.form.encoding: gr.Dropdown(visible=True)}
+        try:
+            found = prepare_upload(upload, column, encoding, choice, loaded, limits)
+        except EncodingUnclear as error:
+            return _refuse_text(str(error), self) | asks
+        shown = {self.form.card: show_card(found.summary, upload.name), self.prepared: found}
+        return shown | (asks if found.summary.encoding not in ("utf-8", "utf-8-sig") else {})
 
     # ---- the plan
 
@@ -150,6 +170,7 @@ class FineTuneForm:
         upload: Upload | None,
         text: object,
         column: object,
+        encoding: object,
         found: PreparedText | None,
         model: object,
         preset: object,
@@ -165,6 +186,7 @@ class FineTuneForm:
             file=upload.path if upload else None,
             preset=preset,
             column=column or None if upload else None,
+            encoding=encoding or None if upload else None,
             changes=changes_of(fields),
             prepared=found if upload else None,
         )
@@ -194,9 +216,9 @@ class FineTuneForm:
     def _wire_text(self) -> None:
         form, context = self.form, self.context
         fields = list(form.fields.values())
-        source = [self.upload, form.text, form.column, context.picker.model]
+        places = [self.upload, form.text, form.column, form.encoding]
+        source = [*places, context.picker.model]
         shown = [form.card, form.feasible, form.clear, self.prepared]
-        places = [self.upload, form.text, form.column]
         planning = {
             "inputs": [self.prepared, context.picker.model, form.preset, *fields],
             "outputs": [form.preset, form.feasible, *fields],
@@ -206,8 +228,15 @@ class FineTuneForm:
             "api_visibility": "private",
             "trigger_mode": "always_last",
         }
-        for trigger in (form.text.change, form.column.input, context.picker.chosen.change):
-            described = trigger(self.describe, source, shown, trigger_mode="always_last", **LIGHT)
+        for trigger in (
+            form.text.change,
+            form.column.input,
+            form.encoding.input,
+            context.picker.chosen.change,
+        ):
+            described = trigger(
+                self.describe, source, [*shown, form.encoding], trigger_mode="always_last", **LIGHT
+            )
             described.then(self.plan, **planning)
         before = [self.upload, context.picker.model]
         for trigger, handler, inputs in (
@@ -224,7 +253,7 @@ class FineTuneForm:
 
     def _wire_start(self) -> None:
         form, view, context = self.form, self.view, self.context
-        places = [self.upload, form.text, form.column]
+        places = [self.upload, form.text, form.column, form.encoding]
         asked = [context.visitor, *places, self.prepared, context.picker.model, form.preset]
         started = form.start.click(
             self.start,

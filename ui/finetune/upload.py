@@ -6,9 +6,7 @@ into a random directory of its own; the trainer deletes it when it has been toke
 
 from __future__ import annotations
 
-import csv
 import html
-import json
 import os
 import secrets
 import shutil
@@ -20,7 +18,7 @@ from pathlib import Path
 from gradio.utils import get_upload_folder
 
 from gpt2.errors import UserError
-from gpt2.text import find_encoding
+from gpt2.text import read_columns
 from service.limits import Limits
 from service.text_summary import (
     PreparedText,
@@ -36,6 +34,7 @@ SAMPLE = Path(__file__).parents[1] / "assets" / "sample_text.txt"
 UPLOAD_SECONDS = 3600
 _PREFIX = "gpt2-upload-"
 _SHOWN_CHARACTERS = 260
+_SHOWN_COLUMNS = 50
 _BLOCK_SIZE = 256
 _TOKENS = "tokens-"
 
@@ -63,7 +62,7 @@ def take_upload(path: object, limits: Limits) -> Upload:
         shutil.move(source, target)
     finally:
         source.unlink(missing_ok=True)
-    return Upload(target, source.name[-80:], _columns(target))
+    return Upload(target, source.name[-80:], read_columns(target)[:_SHOWN_COLUMNS])
 
 
 def _uploaded(path: object) -> Path:
@@ -79,16 +78,21 @@ def _uploaded(path: object) -> Path:
 
 
 def prepare_upload(
-    upload: Upload, column: object, choice: Choice, loaded: Loaded, limits: Limits
+    upload: Upload,
+    column: object,
+    encoding: object,
+    choice: Choice,
+    loaded: Loaded,
+    limits: Limits,
 ) -> PreparedText:
     """Read an upload once: what it is, and its tokens beside it for the run that may follow."""
-    name = column if type(column) is str and column else None
+    name, given = (one if type(one) is str and one else None for one in (column, encoding))
     for old in upload.path.parent.glob(f"{_TOKENS}*"):
         shutil.rmtree(old, ignore_errors=True)
     folder = upload.path.parent / f"{_TOKENS}{secrets.token_hex(4)}"
-    text = open_text(upload.path, name, limits)
+    text = open_text(upload.path, name, limits, given)
     summary = prepare_text(text, loaded.tokenizer, _block_size(loaded), folder)
-    return PreparedText(summary, choice.source, name, folder)
+    return PreparedText(summary, choice.source, name, given, folder)
 
 
 def describe_pasted(text: object, choice: Choice, loaded: Loaded, limits: Limits) -> PreparedText:
@@ -106,38 +110,28 @@ def show_card(found: TextSummary, name: str) -> str:
     facts = [
         name,
         "" if found.encoding == "pasted" else found.encoding,
+        f"{found.documents:,} documents" if found.documents > 1 else "",
         f"{found.characters:,} characters",
         f"{found.tokens:,} tokens",
         f"{found.blocks:,} block{'' if found.blocks == 1 else 's'}",
     ]
     line = "".join(f"<li>{html.escape(fact)}</li>" for fact in facts if fact)
     warning = f'<p class="warning">{html.escape(found.warning)}</p>' if found.warning else ""
+    seen = "".join(f'<p class="hint">{html.escape(_sentence(note))}</p>' for note in found.notes)
     blocks = "".join(f"<li>{html.escape(_begin(block))}</li>" for block in found.first_blocks)
     return (
-        f'<ul class="facts">{line}</ul>{warning}'
+        f'<ul class="facts">{line}</ul>{seen}{warning}'
         "<details><summary>As the model will read it</summary>"
         f'<ol class="blocks">{blocks}</ol></details>'
     )
 
 
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
+
+
 def _begin(block: str) -> str:
     return block if len(block) <= _SHOWN_CHARACTERS else block[:_SHOWN_CHARACTERS] + "…"
-
-
-def _columns(path: Path) -> tuple[str, ...]:
-    """The columns of a table, by its first row; none for a text or a table that is broken."""
-    if path.suffix not in (".csv", ".jsonl"):
-        return ()
-    try:
-        with open(path, encoding=find_encoding(path), newline="") as file:
-            if path.suffix == ".csv":
-                names = next(csv.reader([file.readline(100_000)]), [])
-            else:
-                row = json.loads(file.readline(1_000_000))
-                names = [name for name in row if type(row[name]) is str]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, csv.Error, UserError):
-        return ()
-    return tuple(name for name in names if name)[:50]
 
 
 def _sweep() -> None:
