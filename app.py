@@ -7,9 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-# Before gradio is imported: nothing about visitors leaves this machine.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+from ui import surroundings
 
+surroundings.prepare()  # before gradio is imported
+
+from gpt2.command_line import Parser, run_command
 from gpt2.errors import UserError
 from service.limits import Limits
 from service.runs import Runs
@@ -19,11 +21,12 @@ from ui.page import build_page, launch_settings
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python app.py", description="GPT-2 as a web page.")
+    parser = Parser(prog="python app.py", description="GPT-2 as a web page.")
     on_space = "SPACE_ID" in os.environ
     add = parser.add_argument
     add("--model", metavar="NAME", help="a model folder, 124M ... 1558M, user/repo or storyteller")
-    add("--host", default="0.0.0.0" if on_space else "127.0.0.1", help="address to listen on")
+    host = os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
+    add("--host", default=host, help="address to listen on [%(default)s]")
     add(
         "--allow-host",
         action="append",
@@ -31,15 +34,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="answer to this name too, where --host is this machine alone; may be repeated",
     )
-    add("--port", type=int, help="port to listen on (default: 7860, or the next free one)")
+    add("--port", type=_port, help="port to listen on [7860, or the next free one]")
     add(
         "--runs",
         type=Path,
         metavar="DIR",
         default=runs_folder(),
-        help="where fine-tuning runs are kept (default: %(default)s)",
+        help="where fine-tuning runs are kept [%(default)s]",
     )
     return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a port from 1 to 65535")
+    return int(text)
 
 
 def runs_folder() -> Path:
@@ -50,19 +59,21 @@ def runs_folder() -> Path:
     return Path(__file__).parent / "runs"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options, limits = parse_arguments(arguments), Limits()
-    try:
-        runs = Runs(options.runs, limits)
-        models = Models(options.model, runs=runs)
-        start = models.start()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def serve(options: argparse.Namespace) -> None:
+    limits = Limits()
+    runs = Runs(options.runs, limits)
+    models = Models(options.model, runs=runs)
+    start = models.start()
     page = build_page(models, start, runs, limits)
     settings = launch_settings(trusted_hosts(options.host, options.allow_host))
-    page.launch(server_name=options.host, server_port=options.port, **settings)
-    return 0
+    try:
+        page.launch(server_name=options.host, server_port=options.port, **settings)
+    except OSError as error:  # gradio says which ports it tried
+        raise UserError(f"The page cannot listen at {options.host}: {error}") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run_command(lambda: serve(parse_arguments(arguments)))
 
 
 if __name__ == "__main__":

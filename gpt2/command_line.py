@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn, TextIO
 
 from gpt2.errors import UserError
+from gpt2.files import explain_os_error
 
 EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -66,9 +67,17 @@ def run_command(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader, `head` say, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return _leave_quietly()
+        print(f"error: {explain_os_error(error)}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _leave_quietly() -> int:
+    """The reader of a pipe, `head` say, has what it wanted."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_DONE
 
 
 def _write_anything() -> None:

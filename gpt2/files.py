@@ -7,6 +7,9 @@ import json
 import os
 import re
 import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +111,54 @@ def is_disk_full(error: Exception) -> bool:
     # safetensors wraps the system's error into its own, with the code in the text.
     code = re.search(r"os error (\d+)", str(error))
     return getattr(error, "errno", None) in _FULL or (code is not None and int(code[1]) in _FULL)
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the system refused, in a sentence that says what to do."""
+    place = error.filename if isinstance(error.filename, (str, Path)) else None
+    shown = f"{str(place)[:200]!r}" if place else "That"
+    advice = {
+        errno.EACCES: "Choose a place that you may write to, or change its permissions.",
+        errno.EPERM: "Choose a place that you may write to, or change its permissions.",
+        errno.EROFS: "It is on a read-only disk: choose another place.",
+        errno.ENOTDIR: "A part of the path is a file: choose another place.",
+        errno.ENAMETOOLONG: "Choose a shorter name.",
+        errno.ELOOP: "It is a link in a circle: choose another place.",
+        errno.ENOENT: "Check the path.",
+        errno.ENOSPC: "The disk is full: make room.",
+        errno.EADDRINUSE: "Another program listens there: choose another --port.",
+    }.get(error.errno or 0, "")
+    return f"{shown} cannot be used: {error.strerror or error}. {advice}".rstrip()
+
+
+def temp_root() -> Path:
+    """The one folder below the system's temporary folder in which this program keeps anything.
+    It is the user's own; another one is made where that name belongs to somebody else."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    root = Path(tempfile.gettempdir()) / f"gpt2-from-scratch-{user}"
+    try:
+        root.mkdir(mode=0o700, exist_ok=True)
+        about = root.lstat()
+        own = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+        if own and stat.S_ISDIR(about.st_mode) and os.access(root, os.W_OK | os.X_OK):
+            return root
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="gpt2-from-scratch-"))
+
+
+def sweep_folder(folder: Path, seconds: float) -> None:
+    """Delete what was last changed more than so long ago."""
+    for path in folder.glob("*"):
+        try:
+            if time.time() - os.lstat(path).st_mtime <= seconds:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        except OSError:  # somebody else was faster
+            continue
 
 
 def require_unused(path: Path) -> None:

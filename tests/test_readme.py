@@ -33,7 +33,9 @@ def test_what_the_tree_shows_is_there(path):
     assert (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("package", ["gpt2", "gpt2/hub", "gpt2/openai", "train", "service"])
+@pytest.mark.parametrize(
+    "package", ["gpt2", "gpt2/hub", "gpt2/openai", "gpt2/text", "train", "service"]
+)
 def test_the_tree_shows_every_module_that_holds_an_idea(package):
     """Faces, errors and command lines go without saying."""
     unsaid = {"__init__.py", "__main__.py", "errors.py", "command_line.py"}

@@ -21,7 +21,7 @@ def translate_hub_errors(repository: str, offline: str = "") -> Iterator[None]:
 
     try:
         yield
-    except (OSError, HTTPError, ValueError, RuntimeError) as error:
+    except (OSError, HTTPError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(_explain(error, repository, offline)) from None
 
 
@@ -39,6 +39,11 @@ def _explain(error: BaseException, repository: str, offline: str) -> str:
         return _explain_answer(error, repository)
     if is_disk_full(error):
         return "The disk is full. Make room and try again."
+    if isinstance(error, ImportError):  # of the library for proxies
+        return (
+            "The environment names a SOCKS proxy, which needs a library: pip install socksio, or "
+            "unset all_proxy. Then try again."
+        )
     # By name: which HTTP library these are of depends on the client's version.
     lost = {"ConnectError", "TimeoutException"} & {kind.__name__ for kind in type(error).__mro__}
     if lost or isinstance(error, OfflineModeIsEnabled):
