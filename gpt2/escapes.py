@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from gpt2.errors import UserError
+
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 _NAMES = {character: f"\\{name}" for name, character in _NAMED.items()}
 _ESCAPE = re.compile(
@@ -15,12 +17,14 @@ _ESCAPE = re.compile(
 
 
 def unescape(text: str) -> str:
-    """The text that was meant."""
+    """The text that was meant. `UserError` for the escape of half a character alone."""
     meant = _ESCAPE.sub(_character, text)
+    if meant == text:
+        return text
     try:  # two escapes for the halves of one character, as JSON has them
         return meant.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        return meant  # half a character, for its reader to refuse
+        raise UserError(f"{text!r} holds half a surrogate pair, not a character.") from None
 
 
 def escape(text: str) -> str:

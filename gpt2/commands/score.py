@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from gpt2.command_line import Parser, add_model_option, add_text_options, print_notes
+from gpt2.command_line import Parser, add_model_option, add_text_options, print_json, print_notes
 from gpt2.settings import add_flags, given_flags, settings_of
 
 HELP = "how well a model predicts a text"
@@ -54,4 +53,4 @@ def print_score(options: argparse.Namespace, file: Path, overlap: bool) -> None:
     texts, notes = open_texts([file], options.column, options.encoding)
     result = score_texts(model, tokenizer, texts, measure.settled(model, overlap))
     print_notes((*notes, *(note for one in texts for note in one.notes)))
-    print(json.dumps(asdict(result)) if options.json else result)
+    print_json(asdict(result)) if options.json else print(result)

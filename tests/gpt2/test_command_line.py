@@ -255,7 +255,7 @@ def test_a_sampling_as_flags_is_that_sampling_again():
         (["generate", "x", "--stop"], "argument --stop: expected one argument"),
         (["generate", "x", "--seed", "-x"], "seed must be a whole number"),
         (["generate", "x", "--model", "-no-such"], "There is no model '-no-such'"),
-        (["generate", "x", "--stop", r"\ud800"], "stop must be at most 16 texts"),
+        (["generate", "x", "--stop", r"\ud800"], "half a surrogate pair"),
         (["generate", "x", "--jso", "--", "-y"], "unrecognized arguments"),
         (["generate", "x", *["--stop", "y"] * 17], "stop must be at most 16 texts"),
     ],

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gpt2.errors import UserError
 from gpt2.escapes import escape, unescape
 
 
@@ -34,8 +35,10 @@ def test_what_is_typed_and_what_is_meant(typed, meant):
     assert unescape(typed) == meant
 
 
-def test_half_a_character_stays_for_its_reader_to_refuse():
-    assert unescape(r"\ud83d") == "\ud83d"
+def test_half_a_character_is_refused():
+    with pytest.raises(UserError, match="half a surrogate pair"):
+        unescape(r"a\ud83d")
+    assert unescape("\ud83d") == "\ud83d"  # nobody escaped it: for its reader to refuse
 
 
 def test_any_text_is_escaped_printable_and_comes_back():
