@@ -22,8 +22,8 @@ from torch import Tensor
 from gpt2.folder import load_model
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
-from gpt2.score import Score, score_documents
-from gpt2.text import TextFile, read_documents
+from gpt2.score import Measure, Score, score_texts
+from gpt2.text import TextFile
 from train.compute import autocast
 from train.config import PRESETS, TrainConfig
 from train.data import Corpus, Windows, build_corpus, open_corpus
@@ -50,7 +50,8 @@ def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: flo
     else:
         model = _nanogpt(nanogpt, shape, corpus, config, 6e-4 if rate is None else rate)
     print(f"{(time.perf_counter() - started) / steps:.2f} s a step", file=sys.stderr)
-    return score_documents(model.eval(), corpus.tokenizer, read_documents(TextFile(valid)))
+    measure = Measure().settled(model, overlap=True)
+    return score_texts(model.eval(), corpus.tokenizer, [TextFile(valid)], measure)
 
 
 def story_corpus(text: Path) -> Corpus:

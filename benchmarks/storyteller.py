@@ -41,7 +41,7 @@ from gpt2.generate import generate_pieces
 from gpt2.hub.resolve import resolve
 from gpt2.inference import load_for_inference
 from gpt2.sampling import MAX_SAMPLES, Sampling
-from gpt2.score import score_documents
+from gpt2.score import Measure, score_texts
 from gpt2.text import TextFile, read_documents
 from ui.write.view import STORY_OPENINGS
 
@@ -114,8 +114,8 @@ def draw(count: int, tokens: int) -> Iterator[Sample]:
 def score(options: argparse.Namespace) -> None:
     """Bits per byte on held-out text, beside xz on the same bytes."""
     model, tokenizer = load_model(resolve(MODEL))
-    result = score_documents(model, tokenizer, read_documents(TextFile(options.valid)))
-    print(f"{MODEL}: {result.bits_per_byte:.4f} bits per byte, loss {result.loss:.4f}")
+    measure = Measure().settled(model, overlap=True)
+    print(f"{MODEL}: {score_texts(model, tokenizer, [TextFile(options.valid)], measure)}")
     valid = "".join(read_documents(TextFile(options.valid))).encode()
     print(f"xz -9, the text alone: {xz_bits_per_byte(valid):.4f} bits per byte")
     if options.text:

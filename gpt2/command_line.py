@@ -31,7 +31,38 @@ class Parser(argparse.ArgumentParser):
         fill, self._fill = self._fill, None
         if fill:
             fill(self)
-        return super().parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args(self._with_values(list(words)), namespace)
+
+    def _with_values(self, words: list[str]) -> list[str]:
+        """`--flag -value` as `--flag=-value`: argparse takes no value that begins with a dash, and
+        texts and names do. A flag of this parser stays one: there a value was forgotten."""
+        known = self._option_string_actions
+        joined: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                return [*joined, word, *words]
+            if (
+                words
+                and words[0].startswith("-")
+                and words[0].partition("=")[0] not in known
+                and self._takes_one_value(word)
+            ):
+                word = f"{word}={words.pop(0)}"
+            joined.append(word)
+        return joined
+
+    def _takes_one_value(self, word: str) -> bool:
+        known = self._option_string_actions
+        meant = [word] if word in known else [name for name in known if name.startswith(word)]
+        is_flag = word.startswith("--") and len(meant) == 1
+        return is_flag and known[meant[0]].nargs is None
+
+    def _get_values(self, action, words):
+        if words == ["--"] and action.option_strings:  # before Python 3.13 argparse drops it
+            return self._get_value(action, "--")
+        return super()._get_values(action, words)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"error: {message} ({self.prog} --help shows the options)\n")

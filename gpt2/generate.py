@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -49,10 +50,13 @@ def generate_pieces(
     model: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling
 ) -> Iterator[Piece]:
     """A piece for every token of every unfinished sample. `UserError` for an unusable prompt."""
-    prompt_ids = encode_prompt(tokenizer, prompt)
+    prompt_ids, openings = _read_prompt(tokenizer, prompt)
     end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
-    texts = [_SampleText(index, tokenizer, sampling, end) for index in range(sampling.samples)]
-    for tokens in generate_batch(model, prompt_ids, sampling, tokenizer.vocab_size):
+    texts = [
+        _SampleText(index, tokenizer, sampling, end, has=b" " if openings else b"")
+        for index in range(sampling.samples)
+    ]
+    for tokens in generate_batch(model, prompt_ids, sampling, tokenizer.vocab_size, openings):
         for text, token in zip(texts, tokens):
             if not text.finished:
                 yield text.add(token)
@@ -67,13 +71,18 @@ def generate_tokens(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> I
 
 
 def generate_batch(
-    model: GPT2, prompt_ids: list[int], sampling: Sampling, vocabulary: int | None = None
+    model: GPT2,
+    prompt_ids: list[int],
+    sampling: Sampling,
+    vocabulary: int | None = None,
+    openings: list[int] | None = None,
 ) -> Iterator[list[int]]:
     """At every step one token of each of `sampling.samples` continuations of `prompt_ids`.
 
     N steps cost N forwards. Of a prompt longer than the window the last tokens are read. Each
     sample draws from its own generator, so neither other samples nor other callers change it.
-    Only ids below `vocabulary` are drawn: many models are padded beyond their tokenizer's.
+    Only ids below `vocabulary` are drawn: many models are padded beyond their tokenizer's. The
+    first token is one of `openings`, where they are given.
     """
     window, samples = model.config.n_positions, sampling.samples
     history = torch.tensor(prompt_ids, device=model.device).repeat(samples, 1)  # (B, T)
@@ -82,10 +91,11 @@ def generate_batch(
 
     cache = model.new_cache(1, capacity)
     fresh = history[:1, -window:]  # the samples share their prompt: read it once
-    for _ in range(sampling.max_new_tokens):
+    for step in range(sampling.max_new_tokens):
         logits = _next_logits(model, fresh, cache)[:, :vocabulary].expand(samples, -1)  # (B, V)
+        draw_token = partial(_sample_among, openings) if openings and step == 0 else sample
         tokens = [
-            sample(logits[index], history[index, -window:], sampling, generators[index])
+            draw_token(logits[index], history[index, -window:], sampling, generators[index])
             for index in range(samples)
         ]
         yield tokens
@@ -103,8 +113,34 @@ def _next_logits(model: GPT2, tokens: Tensor, cache) -> Tensor:
     return model.head(model.hidden(tokens, cache)[:, -1])  # (B, V)
 
 
+def _sample_among(
+    allowed: list[int],
+    logits: Tensor,
+    context: Tensor,
+    sampling: Sampling,
+    generator: torch.Generator,
+) -> int:
+    """As `sample`; where it draws another token than those `allowed`, it draws again among them. So
+    a seed says the same whether or not its first draw had to be among them."""
+    token = sample(logits, context, sampling, generator)
+    if token in allowed:
+        return token
+    kept = torch.full_like(logits, -torch.inf)
+    kept[allowed] = logits[allowed]
+    return sample(kept, context, sampling, generator)
+
+
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Ids of a prompt; an empty one starts from the end of a text before, or from a new line."""
+    """The ids that the model reads of a prompt. `UserError` for an unusable one."""
+    return _read_prompt(tokenizer, prompt)[0]
+
+
+def _read_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], list[int] | None]:
+    """Ids of a prompt, and those that may follow it, where not all may.
+
+    Byte pairs hold a word together with the space before it, so a prompt that ends in a space is
+    like no text that the model knows, and derails it: the space is left to the first new token.
+    """
     if type(prompt) is not str:
         raise UserError("The prompt must be a text.")
     if (size := len(prompt.encode("utf-8", errors="replace"))) > MAX_PROMPT_BYTES:
@@ -112,6 +148,19 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
             f"The prompt has {size:,} bytes; at most {MAX_PROMPT_BYTES:,} are read. "
             "The model sees only its last tokens: send the end of your text."
         )
+    openings = _tokens_with_space(tokenizer) if prompt.endswith(" ") else None
+    return _encode_from_start(tokenizer, prompt[:-1] if openings else prompt), openings
+
+
+def _tokens_with_space(tokenizer: Tokenizer) -> list[int] | None:
+    """The ids of all tokens that begin with a space; None where none holds more than the space."""
+    texts = [tokenizer.decode_bytes([index]) for index in range(tokenizer.vocab_size)]
+    found = [index for index, raw in enumerate(texts) if raw.startswith(b" ")]
+    return found if any(len(texts[index]) > 1 for index in found) else None
+
+
+def _encode_from_start(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """An empty prompt starts from the end of a text before, or from a new line."""
     if prompt:
         return tokenizer.encode(prompt)
     if tokenizer.end_of_text is not None:
@@ -123,10 +172,11 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 class _SampleText:
-    """One sample's way from ids to text: whole characters, nothing behind a stop text."""
+    """One sample's way from ids to text: whole characters, nothing behind a stop text, and not the
+    beginning of its first token that the prompt `has` already."""
 
     def __init__(
-        self, index: int, tokenizer: Tokenizer, sampling: Sampling, end: int | None
+        self, index: int, tokenizer: Tokenizer, sampling: Sampling, end: int | None, has: bytes
     ) -> None:
         self.finished = False
         self._index = index
@@ -134,7 +184,8 @@ class _SampleText:
         self._sampling = sampling
         self._end = end
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._held = ""  # may be the beginning of the stop text
+        self._has = has
+        self._held = ""  # may be the beginning of a stop text
         self._tokens = 0
 
     def add(self, token: int) -> Piece:
@@ -142,34 +193,41 @@ class _SampleText:
         if token == self._end:
             return self._finish("end of text")
         raw = self._tokenizer.decode_bytes([token])
-        self._held += self._decoder.decode(raw)
-        if self._stopped():
-            return self._piece(self._take_before_stop(), "stop text")
+        self._held += self._decoder.decode(raw.removeprefix(self._has))
+        self._has = b""
+        if self._cut_at_stop():
+            return self._piece(self._held, "stop text")
         if self._tokens == self._sampling.max_new_tokens:
             return self._finish("length")
         return self._piece(self._take_safe())
 
-    def _stopped(self) -> bool:
-        return bool(self._sampling.stop) and self._sampling.stop in self._held
-
-    def _take_before_stop(self) -> str:
-        return self._held[: self._held.index(self._sampling.stop)]
+    def _cut_at_stop(self) -> bool:
+        """Cut the held text before the stop text that is complete first; whether there is one."""
+        starts = ((self._held.find(stop), stop) for stop in self._sampling.stop)
+        found = [(start + len(stop), start) for start, stop in starts if start >= 0]
+        if found:
+            self._held = self._held[: min(found)[1]]
+        return bool(found)
 
     def _take_safe(self) -> str:
-        """All held text but an end that may grow into the stop text."""
-        stop = self._sampling.stop
-        longest = min(len(stop) - 1, len(self._held))
-        keep = next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
+        """All held text but an end that may grow into a stop text."""
+        keep = max((_overlap(self._held, stop) for stop in self._sampling.stop), default=0)
         split = len(self._held) - keep
         safe, self._held = self._held[:split], self._held[split:]
         return safe
 
     def _finish(self, reason: str) -> Piece:
         self._held += self._decoder.decode(b"", final=True)
-        if self._stopped():
-            return self._piece(self._take_before_stop(), "stop text")
+        if self._cut_at_stop():
+            reason = "stop text"
         return self._piece(self._held, reason)
 
     def _piece(self, text: str, reason: str | None = None) -> Piece:
         self.finished = reason is not None
         return Piece(self._index, text, self._tokens, reason)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many of the last characters of `text` are the first of `stop`, which it does not hold."""
+    longest = min(len(stop) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

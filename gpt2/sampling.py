@@ -82,7 +82,9 @@ class Sampling:
         offered=(1, 4),
         slider=(1, 4, 1),
     )
-    stop: str = setting("", "end before this text", title="Stop text", high=1000)
+    stop: tuple[str, ...] = setting(
+        (), "end before this text", title="Stop text", high=1000, most=16, asked=""
+    )
     stop_at_end_of_text: bool = setting(
         True, "off: keep generating past <|endoftext|>", flag="--ignore-end"
     )

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2.errors import UserError
+from gpt2.escapes import escape, unescape
+
+TEXTS = "tuple[str, ...]"  # the kind of a setting of several texts
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Setting:
     title: str = ""  # on the page; made from the name where it is left out
     low: float | None = None  # the smallest value
     high: float | None = None  # the largest; of a text, its most characters
+    most: int | None = None  # of several texts: how many
     above: float | None = None  # every value is above
     below: float | None = None  # every value is below
     choices: tuple[str, ...] = ()
@@ -34,7 +38,7 @@ class Setting:
     on_page: bool = False  # whether the page has a control for it
     asked: Any = None  # the default where a person is asked, if it is another
     name: str = ""
-    kind: str = ""  # "int", "float", "str", "bool", or one of these and " | None"
+    kind: str = ""  # "int", "float", "str", "bool", one of these and " | None", or TEXTS
     default: Any = None
 
     @property
@@ -55,10 +59,13 @@ class Setting:
         """`value` of the exact type and in range; `UserError` says what would be.
 
         Whole numbers may come as 40 or 40.0, as pages and JSON send them; truth values and text
-        never pass as numbers.
+        never pass as numbers. Several texts may come as a tuple, a list or one text; empty ones
+        count for nothing.
         """
         if value is None and self.kind.endswith("| None"):
             return None
+        if self.kind == TEXTS:
+            return self._several(value)
         value = self._exact(value)
         if self.choices and value not in self.choices:
             self._refuse(value)
@@ -85,14 +92,33 @@ class Setting:
         return dataclasses.replace(self, low=low, high=high, above=None, below=None)
 
     def from_text(self, text: str) -> Any:
-        """The value that a person typed. What is no number stays a text, for `parse` to refuse."""
+        """The value that a person typed, or one of several. What is no number stays a text, for
+        `parse` to refuse."""
+        if self.kind == TEXTS:
+            return unescape(text)
         kinds: dict[str, tuple[Callable, ...]] = {"int": (int, float), "float": (float,)}
-        for kind in kinds.get(self.kind, ()):
+        for kind in kinds.get(self.kind.removesuffix(" | None"), ()):
             try:
                 return kind(text.strip()[:400])
             except ValueError:
                 continue
         return text
+
+    def from_lines(self, value: object) -> object:
+        """Several texts that a person typed into one box, a line each."""
+        return [unescape(line) for line in value.split("\n")] if type(value) is str else value
+
+    def _several(self, value: object) -> tuple[str, ...]:
+        given = (value,) if type(value) is str else value
+        if type(given) not in (tuple, list):
+            self._refuse(value)
+        texts = tuple(text for text in given if text != "")
+        if len(texts) > self.most or not all(self._is_text(text) for text in texts):
+            self._refuse(value)
+        return texts
+
+    def _is_text(self, value: object) -> bool:
+        return type(value) is str and len(value) <= self.high and is_whole_text(value)
 
     def _exact(self, value: object) -> Any:
         kind = self.kind.removesuffix(" | None")
@@ -102,6 +128,8 @@ class Setting:
             return float(value)
         if type(value).__name__ != kind or (kind == "float" and not math.isfinite(value)):
             self._refuse(value)
+        if kind == "str" and not is_whole_text(value):
+            raise UserError(f"{self.name} holds half a surrogate pair, which is not a character.")
         return value
 
     def _refuse(self, value: object) -> None:
@@ -112,13 +140,16 @@ class Setting:
             return f"one of {', '.join(self.choices)}"
         if self.kind == "bool":
             return "true or false"
+        if self.kind == TEXTS:
+            return f"at most {self.most} texts of at most {self.high:,} characters"
         if self.kind.startswith("str"):
             if self.high is None:
                 return "a text"
             return (
                 f"a text of {f'{self.low} to' if self.low else 'at most'} {self.high:,} characters"
             )
-        return ("a whole number" if self.kind == "int" else "a number") + self._range()
+        whole = self.kind.startswith("int")
+        return ("a whole number" if whole else "a number") + self._range()
 
     def _range(self) -> str:
         if self.low is not None and self.high is not None:
@@ -176,14 +207,19 @@ def add_flags(parser: Any, settings: Iterable[Setting]) -> None:
             action = argparse.BooleanOptionalAction
             parser.add_argument(flag, dest=one.name, action=action, default=None, help=meaning)
         else:
+            several = one.kind == TEXTS
             parser.add_argument(
                 flag,
                 dest=one.name,
+                action="append" if several else "store",
                 type=one.from_text,
                 choices=one.choices or None,
-                metavar=None if one.choices else {"str": "TEXT"}.get(one.kind, "N"),
-                help=meaning,
+                metavar=None if one.choices else {"str": "TEXT", TEXTS: "TEXT"}.get(one.kind, "N"),
+                help=f"{meaning} {_SEVERAL_FLAGS}" if several else meaning,
             )
+
+
+_SEVERAL_FLAGS = r"Repeat it for several. \n is a line break; so \t \r \\ \xNN \uNNNN"
 
 
 def given_flags(options: argparse.Namespace, settings: Iterable[Setting]) -> dict[str, Any]:
@@ -203,9 +239,20 @@ def as_flags(settings: Any) -> list[str]:
         value = getattr(settings, one.name)
         if one.kind in ("int", "float"):
             words += [flag_of(one), str(value)]
+        elif one.kind == TEXTS:
+            words += [f"{flag_of(one)}={escape(text)}" for text in value]
         elif value != one.default:
             words.append(flag_of(one) if one.kind == "bool" else f"{flag_of(one)}={value}")
     return words
+
+
+def is_whole_text(text: str) -> bool:
+    """Whether it can be written anywhere: pages do send halves of surrogate pairs."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def quote(value: object) -> str:

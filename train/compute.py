@@ -5,32 +5,27 @@ from __future__ import annotations
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from gpt2.errors import UserError
 from gpt2.model import GPT2
+from gpt2.precision import computing_in, number_format
+from gpt2.score import Measure
 from train.config import TrainConfig
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
+
+def training_format(config: TrainConfig, device: torch.device) -> str:
+    """The number format of a run's matrix products; those in float32 are TF32 on a GPU."""
+    name = number_format(config.precision, device)
+    return "tf32" if name == "float32" and device.type == "cuda" else name
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """Mixed precision as the config and the device want it, perhaps none: weights, gradients and
     optimizer state stay float32, matrix products are computed in the smaller type."""
-    chosen = config.precision
-    dtype = _automatic(device) if chosen == "auto" else _DTYPES[chosen]
-    if dtype == torch.float16 and device.type == "cpu":
-        raise UserError("float16 is for GPUs. On a CPU choose bfloat16 or float32.")
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for what stays float32
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    return computing_in(training_format(config, device), device)
 
 
-def _automatic(device: torch.device) -> torch.dtype | None:
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float16
-    # Without these instructions bfloat16 is emulated, slower than float32.
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else None
+def validation_measure(config: TrainConfig, device: torch.device) -> Measure:
+    """How a run reads its validation text: in blocks side by side, in the numbers it trains in."""
+    return Measure(config.block_size, config.block_size, training_format(config, device))
 
 
 def recompute_blocks(model: GPT2) -> None:

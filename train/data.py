@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gpt2.errors import UserError
 from gpt2.files import read_json, write_json
-from gpt2.score import Score, make_score
+from gpt2.score import Measure, Score, make_score
 from gpt2.text import Text
+from gpt2.token_stream import encode_texts
 from gpt2.tokenizer import Tokenizer
 from train.config import TrainConfig
 
@@ -40,10 +41,10 @@ class Corpus:
     tokenizer: Tokenizer
     report: Report
 
-    def validation_score(self, loss: float) -> Score:
+    def validation_score(self, loss: float, measure: Measure) -> Score:
         """A validation loss, nats per token, with its perplexity and bits per byte."""
         count = len(self.validation) - 1
-        return make_score(loss * count, count, self.bytes_of(self.validation[1:]))
+        return make_score(loss * count, count, self.bytes_of(self.validation), measure)
 
     def bytes_of(self, tokens: np.ndarray) -> int:
         """The UTF-8 size of the text that `tokens` stand for; ends of text count nothing."""
@@ -80,9 +81,9 @@ def build_corpus(
         train = stack.enter_context(open(folder / "train.bin", "wb"))
         valid = stack.enter_context(open(folder / "valid.bin", "wb"))
         out = valid if chooser.random() < share else train
-        for ids, last in _encoded_pieces(texts, tokenizer):
-            out.write(ids.tobytes())
-            if last:
+        for piece in encode_texts(texts, tokenizer):
+            out.write(np.array(piece.ids, dtype=_token_type(tokenizer)).tobytes())
+            if piece.last:
                 documents += 1
                 out = valid if chooser.random() < share else train
     encodings = {text.name: text.encoding for text in texts}
@@ -171,18 +172,6 @@ class Windows:
             self._epoch, self._order = epoch, shuffle.permutation(self.per_epoch)
         start = min(int(self._order[index]) * self._stride, self._last_start)
         return torch.from_numpy(self._tokens[start : start + self._block + 1].astype(np.int64))
-
-
-def _encoded_pieces(
-    texts: Sequence[Text], tokenizer: Tokenizer
-) -> Iterator[tuple[np.ndarray, bool]]:
-    end = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-    for text in texts:
-        continues = False
-        for piece, last in text.pieces():
-            ids = tokenizer.encode(piece, continues) + (end if last else [])
-            continues = not last
-            yield np.array(ids, dtype=_token_type(tokenizer)), last
 
 
 def _token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:

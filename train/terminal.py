@@ -11,6 +11,7 @@ from statistics import median
 
 from tqdm import tqdm
 
+from train.compute import validation_measure
 from train.distributed import World
 from train.job import Job
 from train.run_folder import Progress
@@ -99,9 +100,6 @@ def _closing(job: Job) -> str:
     if not measured:
         return f"The model is in {job.run.model}"
     best = min(measured, key=lambda p: p.validation_loss)
-    figures = job.data.validation_score(best.validation_loss)
-    return (
-        f"best at step {best.step}: validation loss {figures.loss:.4f}, perplexity "
-        f"{figures.perplexity:.2f}, {figures.bits_per_byte:.4f} bits per byte. "
-        f"The model is in {job.run.model}"
-    )
+    measure = validation_measure(job.config, job.model.device)
+    figures = job.data.validation_score(best.validation_loss, measure)
+    return f"best at step {best.step}: validation {figures}. The model is in {job.run.model}"

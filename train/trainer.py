@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from train.checkpoint import (
     raising_disk_full,
     trainable,
 )
-from train.compute import autocast, is_out_of_memory, recompute_blocks
+from train.compute import autocast, is_out_of_memory, recompute_blocks, validation_measure
 from train.config import TrainConfig
 from train.data import Corpus, Windows
 from train.distributed import World
@@ -102,6 +101,7 @@ class Trainer:
         self._told = -math.inf  # when state.json was written
         self.windows = Windows(data.train, config)
         self.autocast = autocast(config, model.device)
+        self.measure = validation_measure(config, model.device)
         self.scaler = torch.amp.GradScaler(
             model.device.type, enabled=self.autocast.fast_dtype == torch.float16
         )
@@ -202,22 +202,17 @@ class Trainer:
         """Evaluation, sample and checkpoint as they fall due; a best is always saved."""
         loss = None
         if evaluate_now or sample_now:
-            model = distributed.gathered(self.model).eval()
-            with self.autocast:
-                if evaluate_now:
-                    self.on_phase(RunState.EVALUATING)
-                    loss = self._validation_loss(model)
-                if sample_now and self.config.sample_every and self.world.is_main:
-                    self.on_phase(RunState.SAMPLING)
+            model = merged(distributed.gathered(self.model)).eval()  # as it is exported
+            if evaluate_now:
+                self.on_phase(RunState.EVALUATING)
+                loss = mean_loss(model, self.data.validation, self.measure)
+            if sample_now and self.config.sample_every and self.world.is_main:
+                self.on_phase(RunState.SAMPLING)
+                with self.autocast:
                     self.run.add_sample(self.state.step, self._sample(model))
         if loss is not None and self._is_best(loss):
             save = True
         return self._record(replace(progress, validation_loss=loss), save)
-
-    def _validation_loss(self, model: GPT2) -> float | None:
-        """The mean over all validation tokens but the first, in blocks side by side."""
-        tokens = torch.from_numpy(self.data.validation.astype(np.int64))
-        return mean_loss(model, tokens, self.config.block_size, self.config.block_size)
 
     def _record(self, progress: Progress, save: bool = False) -> Progress:
         """Log first, then save: a kill between them leaves a line that resuming takes back, never

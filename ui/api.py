@@ -14,7 +14,7 @@ from typing import NoReturn
 import gradio as gr
 
 from gpt2.errors import UserError
-from gpt2.settings import Setting
+from gpt2.settings import TEXTS, Setting
 from service.ids import new_id
 from service.request import RunRequest
 from service.status import RunStatus
@@ -26,7 +26,7 @@ from ui.generation import SETTINGS, WORKER, Step, parse_request, stream_step
 from ui.messages import guard
 from ui.visitor import as_id
 
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, TEXTS: str | list[str]}
 # A program that wants several texts calls several times.
 _GENERATE_SETTINGS = tuple(one for one in SETTINGS if one.name != "samples")
 

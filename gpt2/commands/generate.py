@@ -17,7 +17,11 @@ DESCRIPTION = "Continue PROMPT. The text goes to stdout as it is written, figure
 def add_arguments(parser: Parser) -> None:
     from gpt2.sampling import Sampling
 
-    parser.add_argument("prompt", metavar="PROMPT", help='the text to continue; "-" reads stdin')
+    parser.add_argument(
+        "prompt",
+        metavar="PROMPT",
+        help='the text to continue; "-" reads stdin; after "--" it may begin with a dash',
+    )
     add_model_option(parser)
     add_flags(parser, settings_of(Sampling))
     parser.add_argument("--json", action="store_true", help="print one JSON object per sample")

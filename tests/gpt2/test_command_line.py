@@ -13,17 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.__main__ import main
+from gpt2.__main__ import build_parser, main
 from gpt2.command_line import print_json, read_standard_input, run_command
 from gpt2.errors import UserError
 from gpt2.folder import save_model
 from gpt2.generate import generate_text
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
+from gpt2.settings import as_flags, given_flags, settings_of
 
 ROOT = Path(__file__).parents[2]
 RESULT = {"text", "tokens", "tokens_per_second", "seed", "stop_reason"}
-SCORE = {"loss", "perplexity", "bits_per_byte", "tokens"}
+SCORE = {"loss", "perplexity", "bits_per_byte", "tokens", "window", "stride", "dtype"}
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,56 @@ def test_a_reader_that_leaves_ends_it_quietly(folder):
         time.sleep(0.05)
     assert process.returncode == 0
     assert process.stderr.read() == ""
+
+
+# Texts that begin with a dash, escapes, several
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--stop", "---"], ("---",)),
+        (["--stop", "-x"], ("-x",)),
+        (["--stop", "- item"], ("- item",)),
+        (["--stop", "--"], ("--",)),
+        (["--stop", "-1"], ("-1",)),
+        (["--stop=--json"], ("--json",)),
+        (["--sto", "---"], ("---",)),
+        (["--stop", r"\n"], ("\n",)),
+        (["--stop", r"\\n"], (r"\n",)),
+        (["--stop", "---", "--stop", r"\n\n", "--stop", "END"], ("---", "\n\n", "END")),
+        (["--stop", ""], ()),
+        ([], ()),
+    ],
+    ids=str,
+)
+def test_stop_texts_on_the_command_line(words, meant):
+    options = build_parser().parse_args(["generate", *words, "--json", "--", "--stop"])
+    assert Sampling(**given_flags(options, settings_of(Sampling))).stop == meant
+    assert (options.prompt, options.json) == ("--stop", True)
+
+
+def test_a_sampling_as_flags_is_that_sampling_again():
+    for stop in ("", "--", "---", "-x", "\n", r"\n", ["a", "--json", "'\"$x\t"], "é\u2028"):
+        sampling = Sampling(seed=3, stop=stop, stop_at_end_of_text=not stop)
+        options = build_parser().parse_args(["generate", *as_flags(sampling), "--", "-"])
+        assert Sampling(**given_flags(options, settings_of(Sampling))) == sampling
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "x", "--stop", "--json"], "argument --stop: expected one argument"),
+        (["generate", "x", "--stop", "--seed=1"], "argument --stop: expected one argument"),
+        (["generate", "x", "--stop"], "argument --stop: expected one argument"),
+        (["generate", "x", "--seed", "-x"], "seed must be a whole number"),
+        (["generate", "x", "--model", "-no-such"], "There is no model '-no-such'"),
+        (["generate", "x", "--stop", r"\ud800"], "half a surrogate pair"),
+        (["generate", "x", "--jso", "--", "-y"], "unrecognized arguments"),
+        (["generate", "x", *["--stop", "y"] * 17], "stop must be at most 16 texts"),
+    ],
+)
+def test_a_forgotten_value_is_still_found_out(call_here, arguments, message):
+    status, out, error = call_here(main, *arguments)
+    assert (status, out) == (2, "")
+    assert message in error

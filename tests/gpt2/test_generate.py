@@ -372,6 +372,29 @@ def test_any_stop_text_cuts_as_splitting_the_whole_text_does(bytes_only):
         assert text_of(say(letters, letters.encode(said), stop=stop)) == said.split(stop)[0]
 
 
+def test_of_several_stop_texts_the_one_that_is_complete_first_cuts(bytes_only):
+    """Compared with the shortest beginning of the text that holds any of them."""
+    letters = CharacterTokenizer(["a", "b"])
+    choose = random.Random(7)
+    cut = 0
+    for _ in range(300):
+        said = "".join(choose.choices("ab", k=choose.randint(1, 14)))
+        count = choose.randint(1, 4)
+        stops = ["".join(choose.choices("ab", k=choose.randint(1, 5))) for _ in range(count)]
+        heads = (said[:end] for end in range(len(said) + 1))
+        head = next((head for head in heads if any(stop in head for stop in stops)), None)
+        expected = said if head is None else head[: min(
+            head.index(stop) for stop in stops if stop in head
+        )]  # fmt: skip
+        pieces = say(letters, letters.encode(said), stop=stops)
+        assert text_of(pieces) == expected, (said, stops)
+        assert pieces[-1].stop_reason == ("length" if head is None else "stop text")
+        cut += head is not None
+    assert 100 < cut < 300
+    pieces = say(bytes_only, bytes_only.encode("one. two\nthree"), stop=("\n", "END", ""))
+    assert text_of(pieces) == "one. two"
+
+
 def test_text_is_held_back_only_while_it_may_become_the_stop_text(bytes_only):
     """A long stop text must not delay the stream."""
     pieces = say(bytes_only, bytes_only.encode("one EN two"), stop="END")
@@ -482,3 +505,115 @@ def test_a_character_that_the_model_does_not_know_is_refused_by_name(model, fed,
     with pytest.raises(UserError, match=r"U\+1F600, at position 2"):
         next(generate_pieces(model, characters, "hi😀", RANDOM))
     assert fed == []
+
+
+# Prompts that end in a space
+
+
+@pytest.fixture(scope="module")
+def words() -> BytePairTokenizer:
+    """All bytes, and " a", " b", " ab", "ab", "  " as tokens beside them."""
+    characters = list(byte_characters())
+    space = characters[list(byte_characters().values()).index(0x20)]
+    merges = [(space, "a"), (space, "b"), (space + "a", "b"), ("a", "b"), (space, space)]
+    tokens = [*characters, *(left + right for left, right in merges), "<|endoftext|>"]
+    return BytePairTokenizer({token: i for i, token in enumerate(tokens)}, merges)
+
+
+@pytest.fixture
+def reader(make_model, words):
+    """A model of those words and what it has read."""
+    model = make_model(seed=5, vocab_size=words.vocab_size, dtype=torch.float64)
+    read: list[list[int]] = []
+    model.wte.register_forward_hook(lambda _, inputs, out: read.append(inputs[0][0].tolist()))
+    return model, read
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read_as"),
+    [("a ", "a"), ("a  ", "a "), (" ", ""), ("   ", "  "), ("a\n ", "a\n"), ("é\t ", "é\t")],
+)
+def test_the_last_space_of_a_prompt_goes_into_the_next_token(prompt, read_as, reader, words):
+    model, read = reader
+    starts = set()
+    for seed in range(20):
+        how = replace(RANDOM, max_new_tokens=3, seed=seed)
+        pieces = list(generate_pieces(model, words, prompt, how))
+        assert [piece.tokens for piece in pieces] == [1, 2, 3]
+        assert words.decode([read[-2][0]]).startswith(" ")  # the first of the three, fed back
+        first = words.decode([read[-2][0]])
+        assert pieces[0].text == first[1:]  # the typed space is not repeated
+        starts.add(first)
+    assert read[0] == (words.encode(read_as) if read_as else [words.end_of_text])
+    assert len(starts) > 2
+    assert encode_prompt(words, prompt) == read[0]  # what the page counts
+
+
+def test_a_prompt_that_ends_otherwise_is_read_as_it_is(reader, words):
+    model, read = reader
+    for prompt in ("a", "a\n", "a \n", "a\t", "a\u00a0", "  a"):
+        next(generate_pieces(model, words, prompt, RANDOM))
+        assert read.pop() == words.encode(prompt)
+
+
+def test_a_vocabulary_without_words_reads_the_space(make_model, bytes_only, characters):
+    """Nothing is lost where a space is a token of its own, always."""
+    assert encode_prompt(bytes_only, "a  ") == bytes_only.encode("a  ")
+    assert encode_prompt(characters, "a ") == characters.encode("a ")
+
+
+def test_ids_are_never_changed(reader, words):
+    model, read = reader
+    next(generate_tokens(model, words.encode("a "), RANDOM))
+    assert read == [words.encode("a ")]
+
+
+def test_where_the_next_token_has_a_space_anyway_a_seed_says_the_same(reader, words):
+    """Greedy too; elsewhere the first token is drawn again, among those with a space."""
+    model, _ = reader
+    same = 0
+    for seed in range(200):
+        how = replace(RANDOM, max_new_tokens=6, seed=seed, temperature=0 if seed == 0 else 1.2)
+        plain = text_of(list(generate_pieces(model, words, "ab", how)))
+        spaced = text_of(list(generate_pieces(model, words, "ab ", how)))
+        if plain.startswith(" "):
+            same += 1
+            assert spaced == plain[1:]
+    assert same >= 3
+
+
+def test_the_drawn_words_have_the_shares_that_the_model_gives_them(make_model, words):
+    """Among the tokens that begin with a space, as if the others did not exist."""
+    model = make_model(seed=6, vocab_size=words.vocab_size, dtype=torch.float64, scale=0.5)
+    with torch.no_grad():
+        logits = model(torch.tensor([words.encode("a")]))[0, -1]
+    wanted = {i: words.decode([i]) for i in range(words.vocab_size)}
+    wanted = {i: text for i, text in wanted.items() if text.startswith(" ")}
+    shares = logits[list(wanted)].softmax(0).tolist()
+    counts = dict.fromkeys(wanted.values(), 0)
+    for seed in range(0, 1600, 16):
+        how = Sampling(1, 1.0, 0, 1.0, 1.0, seed, samples=16)
+        for piece in generate_pieces(model, words, "a ", how):
+            counts[" " + piece.text] += 1
+    for text, share in zip(wanted.values(), shares):
+        assert counts[text] / 1600 == pytest.approx(share, abs=0.05), text
+
+
+def test_samples_stop_texts_and_narrow_choices_after_a_space(reader, words):
+    model, _ = reader
+    for how in (
+        replace(GREEDY, max_new_tokens=4),
+        replace(RANDOM, top_k=1, max_new_tokens=4),
+        replace(RANDOM, top_p=1e-9, max_new_tokens=4),
+        replace(RANDOM, min_p=1.0, repetition_penalty=5, max_new_tokens=4),
+    ):
+        alone = text_of(list(generate_pieces(model, words, "ab ", how)))
+        three = list(generate_pieces(model, words, "ab ", replace(how, samples=3)))
+        assert text_of([piece for piece in three if piece.sample == 0]) == alone
+        assert {piece.tokens for piece in three} == {1, 2, 3, 4}
+    # The space was typed: a stop text is looked for behind it.
+    nine = replace(GREEDY, max_new_tokens=9)
+    whole = text_of(list(generate_pieces(model, words, "ab ", nine)))
+    stop = whole[3:5]
+    stopped = replace(nine, stop=(" " + whole[:2], stop))
+    assert text_of(list(generate_pieces(model, words, "ab ", stopped))) == whole.split(stop)[0]

@@ -303,6 +303,7 @@ NOT_NUMBERS = [
     np.int64(1),
 ]
 NOT_FINITE = [math.nan, math.inf, -math.inf]
+BAD_STOPS = [None, 1, True, b"a", {"a": 1}, ["a", 1], ["a" * 1001], ["a"] * 17, "\ud800"]
 HUGE = [2**64, 1e300, 10**400, -(10**400), 10**5000]
 
 
@@ -329,7 +330,7 @@ HUGE = [2**64, 1e300, 10**400, -(10**400), 10**5000]
             for bad in [*NOT_NUMBERS, *NOT_FINITE, *HUGE, -1, 0, 1.5, MAX_SAMPLES + 1]
         ),
         *(("min_p", bad) for bad in [*NOT_NUMBERS, *NOT_FINITE, *HUGE, -0.01, 1.01]),
-        *(("stop", bad) for bad in [None, 1, True, ["a"], b"a", "a" * 1001]),
+        *(("stop", bad) for bad in BAD_STOPS),
         *(("stop_at_end_of_text", bad) for bad in [None, 0, 1, "true", [True]]),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -377,3 +378,12 @@ def test_a_seed_of_minus_one_asks_for_a_fresh_one_and_nothing_else_does():
         assert Sampling(seed=seed).seed == seed
     for given in (0, 5, -2, 1.5, "x", None, True, [-1]):
         assert resolve_seed(given) is given
+
+
+def test_stop_texts_come_as_one_or_several():
+    assert Sampling().stop == Sampling(stop="").stop == Sampling(stop=["", ""]).stop == ()
+    assert Sampling(stop="END").stop == ("END",)
+    assert Sampling(stop=["a", "", "\n"]).stop == Sampling(stop=("a", "\n")).stop == ("a", "\n")
+    assert Sampling(stop="\\n").stop == ("\\n",)  # escapes are for the command line and the page
+    with pytest.raises(UserError, match="stop must be at most 16 texts of at most 1,000 char"):
+        Sampling(stop=["a"] * 17)

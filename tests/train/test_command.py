@@ -178,7 +178,7 @@ def test_evaluate_reports_what_training_reports(undisturbed, tmp_path):
     status, printed, error = call("evaluate", *arguments)
     assert status == 0, error
     result = json.loads(printed)
-    assert set(result) == {"loss", "perplexity", "bits_per_byte", "tokens"}
+    assert set(result) >= {"loss", "perplexity", "bits_per_byte", "tokens"}
     assert result["tokens"] == len(tail) - 1
     assert result["loss"] < 4
 

@@ -158,6 +158,8 @@ def test_a_stop_text_ends_the_text_before_it(server):
     stop = whole[len(whole) // 2 :][:2]
     _, (cut,) = generate(server, max_new_tokens=20, stop=stop)
     assert cut == whole[: whole.index(stop)]
+    _, (cut,) = generate(server, max_new_tokens=20, stop=["never said", stop, ""])
+    assert cut == whole[: whole.index(stop)]
 
 
 # ---- what is refused ------------------------------------------------------------------------
@@ -169,7 +171,7 @@ REFUSED = [
     *[("repetition_penalty", value) for value in (0, -1, float("inf"), "1", None, {})],
     *[("max_new_tokens", value) for value in (0, -5, 10**9, 1.5, "5", None, 1000 + 1)],
     *[("seed", value) for value in (2**64, -2, 0.5, "1", True, None, 1e300)],
-    *[("stop", value) for value in (None, 1, ["x"], "x" * 1001)],
+    *[("stop", value) for value in (None, 1, [1], "x" * 1001, ["x"] * 17, {"x": 1})],
     *[("stop_at_end_of_text", value) for value in (None, 1, "yes")],
     *[
         ("model", value)
@@ -370,9 +372,12 @@ def test_steps_are_bounded_and_say_how_they_ended():
 NASTY = "It's \"quoted\" $HOME `id` \\n %s\n— naïve 'text' !"
 
 
+STOPS = ("'q\"$x", "---", "\n \n", "\\n", "--json")
+
+
 @pytest.fixture
 def settings() -> Sampling:
-    return Sampling(max_new_tokens=12, seed=77, top_k=30, temperature=1.1, stop="'q\"$x")
+    return Sampling(max_new_tokens=12, seed=77, top_k=30, temperature=1.1, stop=STOPS)
 
 
 def texts_of(command: list[str] | str, **options) -> str:

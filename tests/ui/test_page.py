@@ -9,6 +9,7 @@ import time
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from gpt2.escapes import escape
 from tests.support.app_server import WINDOW, Forwards, make_tiny_model, serve
 from tests.support.pages import contrast, watch
 from ui.write.view import OTHER_OPENINGS, STORY_OPENINGS
@@ -267,10 +268,20 @@ def test_a_stop_text_ends_the_text(page):
     choose(page, "Seed", 5)
     whole = write(page, "Once")
     stop = whole[len(whole) // 2 :][:2]
-    choose(page, "Stop text", stop)
+    choose(page, "Stop text", escape(stop))
     page.locator("#generate").click()
     expect(page.locator("#status p")).to_have_text(re.compile("stopped: stop text$"))
     assert text_of(page) == whole[: whole.index(stop, len("Once"))]
+
+
+def test_each_line_of_the_stop_texts_is_one(page):
+    """With escapes, for a line break is one that people want."""
+    choose(page, "Length", 10)
+    choose(page, "Stop text", "---\n\\n\nC:\\d")
+    write(page, "Once")
+    page.locator("#snippets > button").click()
+    stops = r"""stop=('---', '\n', 'C:\\d'),"""
+    expect(page.locator("#as-python textarea")).to_have_value(re.compile(re.escape(stops)))
 
 
 def test_the_settings_can_be_copied_as_code(page):

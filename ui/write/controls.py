@@ -8,7 +8,7 @@ from dataclasses import asdict
 import gradio as gr
 
 from gpt2.sampling import Sampling
-from gpt2.settings import Setting
+from gpt2.settings import TEXTS, Setting
 from ui.generation import SETTINGS
 
 CUSTOM = "Custom"
@@ -40,9 +40,21 @@ def _control(one: Setting) -> gr.components.Component:
         return gr.Slider(low, high, one.start, step=step, **words)
     if one.kind == "bool":
         return gr.Checkbox(one.start, **words)
+    if one.kind == TEXTS:
+        words["info"] += r" Several: one per line. \n stands for a line break."
+        return gr.Textbox(one.start, lines=2, max_lines=4, **words)
     if one.kind == "str":
         return gr.Textbox(one.start, max_lines=1, **words)
     return gr.Number(one.start, precision=0, **words)
+
+
+def typed_settings(values: tuple[object, ...]) -> dict[str, object]:
+    """The values of the controls, in the order of the settings, by name, as `Sampling` takes
+    them: what a person typed is read as such, and judged by nobody yet."""
+    return {
+        one.name: one.from_lines(value) if one.kind == TEXTS else value
+        for one, value in zip(SETTINGS, values, strict=True)
+    }
 
 
 def style_script() -> str:

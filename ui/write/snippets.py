@@ -38,7 +38,6 @@ def as_python(model: str, prompt: str, sampling: Sampling) -> str:
 from gpt2.generate import generate_pieces
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
-from gpt2.settings import as_flags
 
 model, tokenizer = load_for_inference({model!r})
 prompt = {prompt!r}

@@ -24,7 +24,7 @@ from ui.generation import (
 )
 from ui.messages import SECONDS_BETWEEN_ANNOUNCEMENTS, error_line, guard
 from ui.models import Loaded
-from ui.write.controls import CUSTOM, STYLED, style_script
+from ui.write.controls import CUSTOM, STYLED, style_script, typed_settings
 from ui.write.history import Steps, add_step
 from ui.write.snippets import make_snippets
 from ui.write.view import (
@@ -110,8 +110,7 @@ class Writer:
         model: object,
         settings: tuple,
     ) -> Iterator[dict]:
-        values = dict(zip(_NAMES, settings, strict=True))
-        wanted = parse_request(self.models, prompt, model, **values)
+        wanted = parse_request(self.models, prompt, model, **typed_settings(settings))
         loaded = self.models.load(wanted.choice.name)
         yield from self._stream(steps, kept, wanted, loaded, _address(request))
 
