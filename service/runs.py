@@ -58,9 +58,9 @@ class Runs:
         self._readers: dict[str, StatusReader] = {}
         self._texts = TrainingTexts()
         for path in self.folder.iterdir():
-            request = ipc.read(path, ipc.REQUEST) if is_id(path.name) else {}
-            if request:
-                self._queue.add(Entry(path.name, path, request["owner"]))
+            owner = ipc.read(path, ipc.REQUEST).get("owner") if is_id(path.name) else None
+            if isinstance(owner, str):  # without one nobody could see it: it is left alone
+                self._queue.add(Entry(path.name, path, owner))
         self._closed = threading.Event()
         self._swept = 0.0
         self._thread = threading.Thread(target=self._watch, name="runs", daemon=True)
@@ -104,9 +104,12 @@ class Runs:
             reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
         try:
             status = reader.read(entry.id, state)
-        except (UserError, OSError):
+        except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError):
             self._find(run_id)  # discarded in this moment: say so
-            raise
+            raise UserError(
+                "This run's files are damaged, so it cannot be shown. Discard it; other runs are "
+                "not affected."
+            ) from None
         expires = time.time() + self.limits.expire_seconds
         return replace(status, place=place, wait_seconds=wait, expires=expires)
 

@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     changes = tuple(given_flags(options, settings_of(TrainConfig)).items())
     with join() as world, _stop_on_signals() as stopped:
         if options.resume:
+            _refuse_beside_resume(options)
             job = existing_job(options.out, world, changes)
         else:
             if not options.data:
@@ -84,6 +85,16 @@ def run(options: argparse.Namespace) -> int:
             print(f"failed{where}: {error}", file=sys.stderr)
             return EXIT_FAILED
         return EXIT_INTERRUPTED if signal.SIGINT in stopped else 0
+
+
+def _refuse_beside_resume(options: argparse.Namespace) -> None:
+    """What a run began with is its own: nothing that was asked for is ignored."""
+    for name in ("data", "model", "preset", "column", "encoding"):
+        if getattr(options, name, None):
+            raise UserError(
+                f"--{name} has no effect beside --resume: a run keeps the text and the model that "
+                "it began with. Leave it out, or start a new run with --model RUN/model."
+            )
 
 
 class _stop_on_signals:
