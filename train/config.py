@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gpt2.errors import UserError
 from gpt2.model import SIZES, ModelConfig
@@ -254,6 +255,15 @@ PRESETS = {
         cost="days on 8 large GPUs",
     ),
 }
+
+
+def with_changes(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """`config` with what the user set. A smaller batch alone takes the micro-batch along."""
+    if "batch_size" in changes and "micro_batch_size" not in changes:
+        batch = changes["batch_size"]
+        if type(batch) is int and 1 <= batch < config.micro_batch_size:
+            changes = changes | {"micro_batch_size": batch}
+    return replace(config, **changes)
 
 
 def finetune_learning_rate(parameters: int) -> float:

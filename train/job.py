@@ -17,7 +17,7 @@ from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.text import Text, open_texts, read_documents
 from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
-from train.config import PRESETS, TrainConfig, finetune_learning_rate
+from train.config import PRESETS, TrainConfig, finetune_learning_rate, with_changes
 from train.data import Corpus, build_corpus, fit_block, open_corpus
 from train.distributed import World
 from train.lora import add_lora
@@ -90,9 +90,9 @@ def write_run(request: JobRequest) -> None:
     changes = dict(request.changes)
     if request.model and not request.preset:
         start = start_from_model(request.model)
-        config = replace(finetune_config(start.shape), **changes)
+        config = with_changes(finetune_config(start.shape), changes)
     elif request.preset and not request.model and PRESETS[request.preset].model:
-        config = replace(PRESETS[request.preset].train, **changes)
+        config = with_changes(PRESETS[request.preset].train, changes)
         start = _start_from_scratch(request.preset, config, texts)
     else:
         raise UserError(

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gpt2.errors import UserError
 from gpt2.folder import load_model
 from train.__main__ import main
+from train.config import TrainConfig, with_changes
 from train.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -216,3 +218,20 @@ def test_a_wrong_call_is_one_clear_line(text, tmp_path, call_here, arguments, me
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("flag", ["--data", "--model", "--column"])
+def test_what_has_no_effect_beside_resume_is_refused(flag, tmp_path, call_here):
+    """The old text was trained on, without a word."""
+    status, _, error = call_here(main, "run", "--out", str(tmp_path), "--resume", flag, "x")
+    assert status == 2
+    assert f"{flag} has no effect beside --resume" in error
+
+
+def test_a_smaller_batch_alone_takes_the_micro_batch_along():
+    """The usual advice against running out of memory was refused for a flag never given."""
+    config = with_changes(TrainConfig(), {"batch_size": 4})
+    assert (config.batch_size, config.micro_batch_size) == (4, 4)
+    assert with_changes(TrainConfig(), {"batch_size": 64}).micro_batch_size == 8
+    with pytest.raises(UserError, match="at most batch_size"):
+        with_changes(TrainConfig(), {"batch_size": 4, "micro_batch_size": 8})
