@@ -72,7 +72,9 @@ class RunRequest:
             return None
         asked = (self.model, self.column, self.encoding)
         same = (found.model, found.column, found.encoding) == asked
-        return found.folder if same and found.folder.parent == self.file.parent else None
+        same = same and found.folder.parent == self.file.parent
+        # Where another reading has replaced it, the text is read again.
+        return found.folder if same and found.folder.is_dir() else None
 
 
 def parse_changes(changes: object) -> tuple[tuple[str, Any], ...]:

@@ -261,7 +261,7 @@ def test_a_space_before_a_text_is_put_before_the_whole_text_only(tmp_path):
     """Long files are tokenized a megabyte at a time; a new piece is not a new text."""
 
     class Pieces:
-        name, encoding, bytes = "pieces", "utf-8", 9
+        name, encoding, bytes, notes = "pieces", "utf-8", 9, ()
 
         def pieces(self):
             yield "one", False

@@ -87,8 +87,9 @@ def prepare_upload(
 ) -> PreparedText:
     """Read an upload once: what it is, and its tokens beside it for the run that may follow."""
     name, given = (one if type(one) is str and one else None for one in (column, encoding))
-    for old in upload.path.parent.glob(f"{_TOKENS}*"):
-        shutil.rmtree(old, ignore_errors=True)
+    # Finished ones only: a reading that another event began may still be under way.
+    for old in upload.path.parent.glob(f"{_TOKENS}*/report.json"):
+        shutil.rmtree(old.parent, ignore_errors=True)
     folder = upload.path.parent / f"{_TOKENS}{secrets.token_hex(4)}"
     text = open_text(upload.path, name, limits, given)
     summary = prepare_text(text, loaded.tokenizer, _block_size(loaded), folder)
