@@ -167,6 +167,8 @@ class Characters:
         else:
             waiting = len(self._decoder.getstate()[0])
             text = self._decoder.decode(data, final)
+            if self._codec.startswith("utf-16"):
+                self._refuse_odd_bytes(data, text)
         self._beyond += _count_beyond(text)
         if found := _LOST.search(text):
             if not self.lost:
@@ -199,6 +201,17 @@ class Characters:
                 "(--encoding NAME, or Encoding on the page) to drop what is not of that one."
             )
 
+    def _refuse_odd_bytes(self, data: bytes, text: str) -> None:
+        """Behind a byte that is missing, the halves of all letters would be joined wrongly."""
+        joined = data[1:].decode(self._codec, errors="replace")
+        pairs = data.decode(self._codec, errors="replace")
+        wrong = min(_count_breaks(joined), _count_breaks(pairs))
+        if wrong > _FEW + _count_breaks(text) // 100:
+            raise UserError(
+                f"{self._name} is {self.encoding}, two bytes to a letter, and has one byte too "
+                f"many or too few before byte {self._position + len(data):,}. Save it as UTF-8."
+            )
+
     def _not_text(self) -> UserError:
         return UserError(f"{self._name} holds zero bytes: it is not text. Save it as UTF-8.")
 
@@ -224,7 +237,7 @@ def _count_beyond(text: str | bytes) -> int:
 def _find_wide(data: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, by where the zero bytes stand."""
     count = len(data) // 4
-    if count < 2 or 0 not in data:
+    if count < 2 or 0 not in data or (data.count(0) < len(data) / 10 and _is_mostly_utf8(data)):
         return None
     zeros = [data[place : 4 * count : 4].count(0) / count for place in range(4)]
     if zeros[3] > 0.99 and zeros[2] > 0.9:
@@ -237,6 +250,15 @@ def _find_wide(data: bytes) -> str | None:
     text = data.decode(found, errors="replace")
     readable = sum(sign.isprintable() or sign.isspace() for sign in text) - text.count("\ufffd")
     return found if _usual_signs(text) and readable >= 0.98 * len(text) - 1 else None
+
+
+def _count_breaks(text: str) -> int:
+    return text.count(" ") + text.count("\n")
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    text = data.decode("utf-8", errors="gpt2-bad-bytes")
+    return text.count(_BAD) < len(text) / 10
 
 
 def _usual_signs(text: str) -> int:

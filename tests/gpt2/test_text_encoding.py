@@ -145,6 +145,27 @@ def test_utf_16_without_a_mark_is_found_by_its_line_breaks(order):
     assert (text, characters.encoding) == (words, f"utf-16-{order}")
 
 
+def test_a_zero_byte_does_not_make_a_text_utf_16():
+    for words in ("plain words and more ", GERMAN, "天鹅 天鹅 "):
+        data = (words * 10).encode()
+        for place in range(20, 60):
+            text, characters = read(data[:place] + b"\0" + data[place:])
+            assert characters.encoding == "utf-8"
+            assert len(text) >= len(words) * 10 - 1
+            assert 1 <= characters.lost <= 4
+
+
+def test_a_byte_that_is_missing_in_utf_16_is_told():
+    """All letters behind it would be others."""
+    for words in (GERMAN * 20, "清晨的河面上有一层薄雾。\n" * 100):
+        for encoding in ("utf-16-le", "utf-16-be"):
+            data = ("\ufeff" + words).encode(encoding)
+            assert read(data)[0] == words
+            for place in (len(data) // 4, len(data) // 2 + 1):
+                with pytest.raises(UserError, match="one byte too many or too few"):
+                    read(data[:place] + data[place + 1 :])
+
+
 def test_a_single_accent_is_a_letter_not_a_bad_byte():
     assert read(b"the caf\xe9 was closed, and the boats lay still")[0].startswith("the café was")
 
