@@ -42,7 +42,9 @@ def lock_owner(path: Path) -> int | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read() or 0)
+                text = file.read(20)
+                # Never a negative number: to kill that is to kill everything.
+                return int(text) if text.isascii() and text.isdigit() else 0
     except FileNotFoundError:
         pass
     return None

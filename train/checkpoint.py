@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps of all checkpoints, whether they verify or not, ascending."""
         names = [path.name for path in self.path.glob("step-*")]
-        return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+        return sorted(int(name[5:]) for name in names if re.fullmatch("[0-9]{1,9}", name[5:]))
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint whose files are what its manifest says."""

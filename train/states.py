@@ -37,7 +37,8 @@ class RunState(str, Enum):
     @classmethod
     def parse(cls, value: object, otherwise: RunState) -> RunState:
         """The state that a file names; `otherwise` where it names none."""
-        return cls(value) if value in cls._value2member_map_ else otherwise
+        known = isinstance(value, str) and value in cls._value2member_map_
+        return cls(value) if known else otherwise
 
     @property
     def is_running(self) -> bool:
