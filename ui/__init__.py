@@ -1,1 +1,1 @@
-"""The web page: one module for each tab, and what they share. Only here is gradio imported."""
+"""The web page: one module per tab, and what the tabs share. Gradio is imported only here."""

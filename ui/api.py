@@ -1,7 +1,7 @@
 """The public endpoints: the two tabs for programs.
 
-Whoever has a run's id may do with it what the page can; a run that was started here belongs to no
-browser, so nobody lists it.
+Whoever has a run's id can do with it what the page can. A run started here belongs to no browser,
+so no visitor's list shows it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ui.messages import guard
 from ui.visitor import as_id
 
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, TEXTS: str | list[str]}
-# A program that wants several texts calls several times.
+# A program that wants several texts makes several calls.
 _GENERATE_SETTINGS = tuple(one for one in SETTINGS if one.name != "samples")
 
 
@@ -47,7 +47,7 @@ def _add_generate(context: PageContext) -> None:
 
     @guard("generating", _refuse)
     def generate(prompt, model, *values) -> Iterator[str]:
-        """Continue `prompt`. Streams the continuation so far; the last value is all of it."""
+        """Continue `prompt`. Streams the continuation so far; the last value is complete."""
         settings = {one.name: value for one, value in zip(_GENERATE_SETTINGS, values)}
         request = parse_request(models, prompt, model, **settings)
         loaded = models.load(request.choice.name)
@@ -60,7 +60,7 @@ def _add_generate(context: PageContext) -> None:
 
 
 def _declare(endpoint, settings: tuple[Setting, ...]) -> None:
-    """Give a function the arguments that gradio documents: the prompt and a list of settings."""
+    """Give a function the arguments for gradio to document: the prompt and a list of settings."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter("prompt", kind, annotation=str)]
     for one in settings:
@@ -87,9 +87,9 @@ def _add_runs(context: PageContext) -> None:
         encoding: str = "",
     ) -> str:
         """Fine-tune `model` on `text` or on an uploaded `file`; returns the run's id. `settings`
-        are fields of the training configuration, such as {"steps": 100}; `column` is a table's,
-        `encoding` a file's whose is not found by itself. The id is the only key
-        to the run: keep it. Runs of one `owner`, 32 hex digits of your own, wait for each other."""
+        are fields of the training configuration, such as {"steps": 100}; `column` is for tables,
+        `encoding` for files whose encoding is not detected. The id is the only key to the run, so
+        keep it. Runs with the same `owner`, 32 hex digits that you choose, wait for each other."""
         upload = take_upload(_path_of(file), context.limits) if file else None
         try:
             choice = models.require_here(model)
@@ -110,18 +110,18 @@ def _add_runs(context: PageContext) -> None:
 
     @guard("reading a run", _refuse)
     def run_status(run: str) -> dict:
-        """How a run is getting on: its state, step, losses, samples, checkpoints, verdict."""
+        """The progress of a run: its state, step, losses, samples, checkpoints, verdict."""
         return as_json(runs.status(run))
 
     @guard("stopping a run", _refuse)
     def stop_run(run: str, keep: str = "best") -> dict:
-        """Ask a run to stop and to keep its "best" or its "latest" state; its status."""
+        """Ask a run to stop and keep its "best" or its "latest" state; returns its status."""
         runs.stop(run, keep)
         return as_json(runs.status(run))
 
     @guard("making a download", _refuse)
     def download_run(run: str, step: int = -1) -> dict:
-        """A zip of the run's model folder, or of the checkpoint at `step`."""
+        """A zip of the run's model folder, or of the checkpoint at `step` (-1: the model)."""
         path = make_download(runs, run, None if type(step) is int and step == -1 else step)
         return gr.FileData(path=str(path), orig_name=path.name).model_dump()
 
@@ -132,14 +132,14 @@ def _add_runs(context: PageContext) -> None:
 
 
 def as_json(status: RunStatus) -> dict:
-    """Plain values: a `RunStatus` as a dictionary, and the verdict in words."""
+    """A `RunStatus` as a dictionary of plain values, with the verdict in words."""
     values = asdict(status) | {"verdict": verdict(status), "state": status.state.value}
     values["memorisation"] = values.pop("memorization")  # the name that clients know
     return values
 
 
 def settings_to_changes(settings: object) -> tuple[tuple[str, object], ...]:
-    """The changes of a request, which judges their names and values."""
+    """The changes for a request, which checks their names and values."""
     if settings is None:
         return ()
     if type(settings) is not dict:
@@ -156,5 +156,5 @@ def parse_owner(owner: object) -> str:
 
 
 def _path_of(file: object) -> object:
-    """Of an uploaded file as clients send it."""
+    """The path of an uploaded file, as clients send it."""
     return file.get("path") if type(file) is dict else file

@@ -1,4 +1,4 @@
-"""What every tab is given: the models, the runs, and the parts of the page that they share."""
+"""What every tab gets: the models, the runs, and the parts of the page that the tabs share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class PageContext:
     models: Models
     runs: Runs
     limits: Limits  # those of `runs`
-    start: Loaded  # the model that the page begins with
+    start: Loaded  # the model that the page starts with
     picker: Picker
     visitor: gr.BrowserState  # `visitor.Visitor`, as the browser keeps it
     tabs: gr.Tabs
     page: gr.Blocks
 
 
-# Handlers that only arrange the page: at once, beside the queue, without a spinner.
+# Handlers that only arrange the page run at once, outside the queue, without a spinner.
 LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-# In the browser: the run on the page into its address.
+# In the browser: put the run on the page into its address.
 SHOW_RUN = "(kept) => showRun(kept)"

@@ -1,8 +1,8 @@
-"""Writing for visitors: a request checked, and its text as a few steps a second.
+"""Writing for visitors: requests are checked, and text comes in a few steps per second.
 
-Components on the page do not protect anything: every handler can be called with any JSON. So the
-values are taken as objects and judged here, for the page and the endpoints alike, by `Sampling`, by
-the list of models, and by the limits that keep one visitor from holding the only worker for long.
+Components on the page protect nothing: every handler can be called with any JSON. So values are
+taken as objects and checked here, for the page and the endpoints alike, against `Sampling`, the
+list of models, and the limits that keep one visitor from tying up the only worker for long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ui.models import Choice, Loaded, Models
 
 WORKER = "generate"  # the page and the endpoints wait in one queue for the same worker
 SETTINGS = settings_of(Sampling)
-_SECONDS_BETWEEN_STEPS = 0.13  # 7 to 8 updates a second
+_SECONDS_BETWEEN_STEPS = 0.13  # 7 to 8 updates per second
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Step:
         return self.prompt + self.kept
 
     def passage(self, sample: int) -> str:
-        """Everything that the model wrote in one sample, all steps together."""
+        """Everything the model wrote in one sample, over all steps."""
         return self.kept + self.texts[sample]
 
     def summary(self, stopped: bool = False) -> str:
@@ -77,7 +77,7 @@ def parse_request(
 
 
 def check_prompt(prompt: object) -> str:
-    """The prompt if it is a text of bearable length; its characters are the tokenizer's affair."""
+    """The prompt, if it is text of a reasonable length; the tokenizer checks its characters."""
     if type(prompt) is not str:
         raise UserError("The prompt must be a text.")
     if len(prompt) > MAX_PROMPT_BYTES:
@@ -91,7 +91,7 @@ def check_prompt(prompt: object) -> str:
 def stream_step(loaded: Loaded, step: Step, sampling: Sampling) -> Iterator[Step]:
     """`step` as it grows; the last one has an ending for every sample.
 
-    Nothing runs between two steps: who stops asking has stopped the computation.
+    Nothing runs between two steps, so a caller that stops asking has stopped the computation.
     """
     texts = [""] * sampling.samples
     counts = [0] * sampling.samples

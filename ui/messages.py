@@ -1,4 +1,4 @@
-"""What the page and the endpoints say, above all when something goes wrong: one guard for all."""
+"""What the page and the endpoints say, above all when something goes wrong."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 from gpt2.errors import UserError
 
-BROKEN = "Something went wrong here. It's not your input; the server's log has the cause."
-SECONDS_BETWEEN_ANNOUNCEMENTS = 5.0  # a screen reader is not interrupted more often
+BROKEN = "Something went wrong on the server, not with your input. Its log has the cause."
+SECONDS_BETWEEN_ANNOUNCEMENTS = 5.0  # so that a screen reader is not interrupted more often
 log = logging.getLogger("ui")
 
 
 def guard(task: str, refuse: Callable[..., Any]) -> Callable:
-    """A decorator of handlers: whatever goes wrong becomes what `refuse(words, *inputs)` returns.
+    """A decorator for handlers: any error becomes what `refuse(words, *inputs)` returns.
 
-    The words of a `UserError` are its own. Anything else is logged as a failure of `task`, and
-    nothing of it is told. Generators keep what they have yielded.
+    A `UserError` is shown in its own words. Anything else is logged as a failure of `task`, and
+    none of it is shown. Generators keep what they have yielded.
     """
 
     def decorate(handler: Callable) -> Callable:
@@ -47,7 +47,7 @@ def guard(task: str, refuse: Callable[..., Any]) -> Callable:
 
 
 def explain(error: Exception, task: str) -> str:
-    """What a visitor is told of an error; the log is told the rest."""
+    """What a visitor is told about an error; the rest goes to the log."""
     if isinstance(error, UserError):
         return str(error)
     log.error("%s failed", task, exc_info=error)
@@ -55,7 +55,7 @@ def explain(error: Exception, task: str) -> str:
 
 
 def line(words: str, kind: str = "hint") -> str:
-    """A line of a status region: "hint", "busy", "ready" or "error"."""
+    """A line in a status region: "hint", "busy", "ready" or "error"."""
     return f'<p class="{kind}" role="status">{html.escape(words)}</p>'
 
 
@@ -65,5 +65,5 @@ def error_line(words: str, *inputs: object) -> str:
 
 
 def paragraph(words: str, kind: str = "") -> str:
-    """Words in a region that is announced by other means."""
+    """Words in a region that is announced some other way."""
     return f'<p class="{kind}">{html.escape(words)}</p>' if kind else f"<p>{html.escape(words)}</p>"

@@ -1,8 +1,8 @@
 """Which models a visitor can choose, and the loaded ones.
 
 A visitor names a *choice*, never a path or a repository: what can be loaded is decided when the
-server starts, or is the model of a run whose id they know. Generation takes only what is on this
-machine; fetching is the picker's business.
+server starts, or is the model of a run whose id they know. Generation uses only models on this
+machine; downloading is up to the picker.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Choice:
     """One row of the picker."""
 
     name: str  # what the picker and the API call it
-    source: str  # what `resolve` takes
+    source: str  # what `resolve` accepts
     title: str
-    download: float | None = None  # bytes to fetch, where it can be fetched
-    version: int = 0  # another one when a run's model was trained further
+    download: float | None = None  # bytes, if it can be downloaded
+    version: int = 0  # changes when a run's model is trained further
 
     @property
     def tells_stories(self) -> bool:
@@ -52,7 +52,7 @@ class Choice:
 
     @property
     def run_name(self) -> str:
-        """What a run that begins from it calls its base model."""
+        """What a run that starts from it calls its base model."""
         return self.title if self.is_run else self.name
 
     @property
@@ -76,7 +76,7 @@ class Loaded:
 class Models:
     """The choices of one server and the models it holds in memory. Safe to use from any thread.
 
-    The models used last stay loaded, as many as fit into a share of the machine's memory.
+    The most recently used models stay loaded, as many as fit in a share of the machine's memory.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Models:
         self._runs = runs
         self._budget = (memory or machine_memory()) * _MEMORY_SHARE
         self._loaded: OrderedDict[Choice, Loaded] = OrderedDict()
-        self._guard = threading.Lock()  # held for moments, over `_loaded`
+        self._guard = threading.Lock()  # held briefly, for `_loaded`
         self._loading = threading.Lock()  # one model is read at a time
 
     def start(self) -> Loaded:
-        """Load the model to begin with: the given one, else the best that needs no download."""
+        """Load the model to start with: the given one, else the best that needs no download."""
         if self._given is not None:
             return self.fetch(next(iter(self._choices)))
         if is_cached("124M"):
@@ -107,26 +107,26 @@ class Models:
 
     def rows(self, owner: str | None = None, chosen: object = None) -> list[tuple[str, str]]:
         """The picker's rows, (words, name): the visitor's own models, then everybody's choices.
-        A run's checkpoint stands there only while it is `chosen`."""
+        A run's checkpoint is listed only while it is `chosen`."""
         own = models_of(self._runs, owner) if self._runs else []
         named = {model.name: title for model, title in own}
         if self._runs and (model := RunModel.parse(chosen)) and model.name not in named:
-            with suppress(UserError):  # deleted meanwhile
+            with suppress(UserError):  # deleted in the meantime
                 named[model.name] = model.title(self._runs.status(model.run))
         return [(f"{title} · my run", name) for name, title in named.items()] + [
             (self.label(choice), choice.name) for choice in self.choices
         ]
 
     def title_of(self, name: str) -> str:
-        """Of the base model of a run, by the name that the run keeps."""
+        """The title of a run's base model, by the name that the run keeps."""
         return self._choices[name].title if name in self._choices else short_name(name)
 
     def public_name(self, name: str) -> str:
-        """What the world calls that base model: its repository on the Hub, else its title."""
+        """The public name of that base model: its repository on the Hub, else its title."""
         return hub_name(name) or self.title_of(name)
 
     def find(self, name: object) -> Choice:
-        """The choice of that name, or the model of that run. `UserError` for anything else."""
+        """The choice with that name, or the model of that run. `UserError` for anything else."""
         if self._runs and (wanted := RunModel.parse(name)):
             return self._find_run(wanted)
         if type(name) is not str or name not in self._choices:
@@ -144,10 +144,10 @@ class Models:
         return is_cached(choice.source)
 
     def require_here(self, name: object) -> Choice:
-        """As `find`, of what is on this machine: nothing is downloaded for a run."""
+        """Like `find`, but only on this machine: nothing is downloaded for a run."""
         choice = self.find(name)
         if not self.is_here(choice):
-            raise UserError(f"{choice.title} is not on this machine yet. Pick it above first.")
+            raise UserError(f"{choice.title} is not on this machine yet. Choose it above first.")
         return choice
 
     def label(self, choice: Choice) -> str:
@@ -160,19 +160,19 @@ class Models:
         return f"{choice.title} · download, {size}"
 
     def fetch(self, name: object) -> Loaded:
-        """As `load`, but a model that is not on this machine is downloaded first."""
+        """Like `load`, but a model that is not on this machine is downloaded first."""
         choice = self.find(name)
         self._refuse_too_large(choice)
         if not self.is_here(choice):
-            resolve(choice.source)  # outside the locks: it may take minutes
+            resolve(choice.source)  # outside the locks, as it may take minutes
         return self.load(name)
 
     def load(self, name: object) -> Loaded:
-        """The model of that choice, from memory or from this machine's disk."""
+        """The chosen model, from memory or from this machine's disk."""
         return self._load(self.find(name))
 
     def load_base(self, run_id: str) -> Loaded:
-        """The model that a run began from."""
+        """The model that a run started from."""
         name = self._runs.status(run_id).model
         if name in self._choices:
             return self.load(name)
@@ -210,7 +210,7 @@ class Models:
         return sum(memory_of(loaded.model) for loaded in self._loaded.values())
 
     def _refuse_too_large(self, choice: Choice) -> None:
-        # Running out of memory ends the whole server, so it is not tried.
+        # Running out of memory would end the whole server, so it is not tried.
         if choice.download and not torch.cuda.is_available() and choice.download > self._budget:
             raise UserError(
                 f"{choice.title} needs about {choice.download / _MEMORY_SHARE / 1e9:.0f} GB of "
@@ -233,7 +233,7 @@ def _make_choices(given: str | None) -> dict[str, Choice]:
 
 
 def _given_choice(given: str, taken: set[str]) -> Choice:
-    """A --model of one's own. The page and the API know a folder by its last name only."""
+    """The model given with --model. The page and the API know a folder only by its last name."""
     name = Path(given).expanduser().resolve().name if is_folder(given) else given
     while name in taken:
         name += " (given)"
@@ -241,7 +241,7 @@ def _given_choice(given: str, taken: set[str]) -> Choice:
 
 
 def memory_of(model: GPT2) -> int:
-    """About how many bytes a loaded model takes; prepacked, its token table is there twice."""
+    """About how many bytes a loaded model takes; if prepacked, it has its token table twice."""
     return (model.parameter_count() + model.wte.weight.numel()) * model.wte.weight.element_size()
 
 

@@ -1,4 +1,4 @@
-"""The page: the head and the tabs under one roof, and how it is launched."""
+"""The page: the head and the tabs in one place, and how it is launched."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUEUE_SIZE = 40
 
 
 def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.Blocks:
-    """The whole page. `start` is the model it begins with, `limits` are those of `runs`."""
+    """The whole page. `start` is the model it starts with; `limits` are those of `runs`."""
     harden()
     with Page(title="GPT-2", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
         visitor = build_visitor()
@@ -39,7 +39,7 @@ def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.
 
 
 def launch_settings(hosts: frozenset[str] | None = None) -> dict:
-    """Arguments of `launch`: a private page that shows errors only where they are the visitor's.
+    """Arguments for `launch`: nothing is shared or monitored, and no internal error is shown.
     `hosts` are the names that it answers to; None: any."""
     return {
         "theme": make_theme(),

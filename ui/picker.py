@@ -16,14 +16,14 @@ SUBTITLE = "written from scratch, running here"
 
 
 def _refuse(words: str, picker: Picker, name: object, previous: str, kept: object) -> dict:
-    """Why the model cannot be had; the previous one stays in use."""
+    """Say why the model is not available; the previous one stays in use."""
     try:
         choice = picker.models.find(previous)
-    except UserError:  # a run's model that has been deleted meanwhile
+    except UserError:  # a run's model that was deleted in the meantime
         choice = picker.start.choice
     rows = picker.models.rows(Visitor.parse(kept).owner, choice.name)
     return {
-        picker.status: line(f"{words} {choice.title} stays in use.", "error"),
+        picker.status: line(f"{words} Still using {choice.title}.", "error"),
         picker.model: gr.Dropdown(choices=rows, value=choice.name),
         picker.chosen: choice.name,
     }
@@ -34,7 +34,7 @@ class Picker:
 
     def __init__(self, models: Models, start: Loaded, visitor: gr.BrowserState) -> None:
         self.models = models
-        self.start = start  # the model that the page begins with
+        self.start = start  # the model that the page starts with
         self.visitor = visitor
         with gr.Row(elem_id="head", equal_height=False):
             with gr.Column(scale=3, min_width=300):
@@ -59,7 +59,7 @@ class Picker:
 
     @guard("loading a model", _refuse)
     def choose(self, name: object, previous: str, kept: object) -> Iterator[dict]:
-        """Make `name` the model in use; when it cannot be had, say why and keep the previous."""
+        """Make `name` the model in use; if that fails, say why and keep the previous one."""
         choice = self.models.find(name)
         verb = "Loading" if self.models.is_here(choice) else "Downloading"
         yield {self.status: line(f"{verb} {choice.title}", "busy")}
@@ -89,7 +89,7 @@ def _ready(loaded: Loaded) -> str:
 
 def _advice(loaded: Loaded) -> str:
     if loaded.choice.tells_stories:
-        return "It knows fairy tales; the GPT-2 sizes know the web."
+        return "Trained on fairy tales; the GPT-2 models were trained on web pages."
     if loaded.choice.download:
         return "OpenAI's released weights. The bundled Storyteller is smaller and faster."
     return f"{loaded.model.parameter_count() / 1e6:.1f} million parameters."

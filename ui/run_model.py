@@ -1,4 +1,4 @@
-"""The models of runs, as choices of the Write tab: "run:ID" is a run's result, "run:ID@120" its
+"""The models of runs, as choices in the Write tab: "run:ID" is a run's result, "run:ID@120" its
 checkpoint at step 120. The id is the capability; a path is never a name."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RunModel:
 
     @classmethod
     def parse(cls, name: object) -> RunModel | None:
-        """None for what is not such a name."""
+        """None for anything that is not such a name."""
         found = _NAME.fullmatch(name) if type(name) is str else None
         return cls(found[1], int(found[2]) if found[2] else None) if found else None
 
@@ -66,5 +66,5 @@ def run_rows(runs: Runs, owner: str | None) -> list[tuple[str, str]]:
 
 
 def short_name(model: str) -> str:
-    """Of a base model: the last part, so that no folder of the server is told."""
+    """The last part of a base model's name, so that no folder of the server is revealed."""
     return model.rstrip("/").rsplit("/", 1)[-1]

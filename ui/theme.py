@@ -1,7 +1,7 @@
 """How the page looks: paper, ink and a green bookcloth, in light and in dark.
 
-Every font is one that systems have; nothing is fetched. What the theme's variables cannot say is
-in the .css files beside this one, what the browser has to do by itself in page.js.
+Only system fonts are used; nothing is downloaded. What the theme's variables cannot express is in
+the .css files in assets/, and what the browser does on its own is in page.js.
 """
 
 from __future__ import annotations

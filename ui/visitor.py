@@ -1,7 +1,7 @@
-"""Who looks at the page: an id that the visitor's browser keeps, and the run it looks at.
+"""Who is looking at the page: an id that the visitor's browser keeps, and the run on the page.
 
-Both are capabilities of 128 random bits and both come from the browser, so they are parsed like
-anything else that is sent. Neither says who the person is.
+Both are capabilities of 128 random bits, and both come from the browser, so they are parsed like
+any other input. Neither says who the person is.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import gradio as gr
 
 from service.ids import is_id, new_id
 
-# Both fixed: with random ones every restart of the server would make every visitor a stranger.
+# Both are fixed: with random ones, every restart would turn every visitor into a stranger.
 _STORAGE_KEY = "gpt2-visitor"
 _STORAGE_SECRET = "keeps nothing from the browser's owner"
 
 
 @dataclass(frozen=True)
 class Visitor:
-    owner: str | None = None  # under which their runs are listed, to them
-    run: str | None = None  # the one that is on the page
+    owner: str | None = None  # lists their runs, for them alone
+    run: str | None = None  # the one on the page
 
     @classmethod
     def parse(cls, value: object) -> Visitor:
-        """What the browser keeps; whatever is not an id is left out."""
+        """From what the browser keeps; anything that is not an id is left out."""
         kept = value if type(value) is dict else {}
         return cls(as_id(kept.get("owner")), as_id(kept.get("run")))
 
     def known(self) -> Visitor:
-        """With an owner's id, made now if the browser had none."""
+        """With an owner id, created now if the browser had none."""
         return self if self.owner else Visitor(new_id(), self.run)
 
     def at(self, run: str | None) -> Visitor:
         return Visitor(self.owner, run)
 
     def kept(self) -> dict:
-        """For the browser to keep."""
+        """What the browser should keep."""
         return asdict(self)
 
 

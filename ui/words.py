@@ -1,4 +1,4 @@
-"""Numbers as people say them."""
+"""Numbers in words that people use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """As `duration`, no more exact than an estimate is: "about 40 s", "about 3 min"."""
+    """Like `duration`, but only as exact as an estimate: "about 40 s", "about 3 min"."""
     if seconds < 10:
         return "a few seconds"
     if seconds < 90:
@@ -44,5 +44,5 @@ def ago(seconds: float) -> str:
 
 
 def rate(seconds: float) -> str:
-    """Of one step: "0.42 s/step", "1.9 s/step", "12 s/step" """
+    """The time per step: "0.42 s/step", "1.9 s/step", "12 s/step" """
     return f"{seconds:.2g} s/step" if seconds < 10 else f"{seconds:.0f} s/step"

@@ -156,7 +156,7 @@ def test_the_line_of_a_run_says_step_rate_and_what_is_left():
     assert run_html.progress_line(status) == "step 120/400, 1.9 s/step, 8m40s left"
     assert run_html.progress_line(make_status(60)) == "step 60/60"
     queued = make_status(0, state="queued", place=3, wait_seconds=130.0)
-    assert run_html.progress_line(queued) == "place 3 in the queue, about 2 min"
+    assert run_html.progress_line(queued) == "number 3 in the queue, about 2 min"
 
 
 def test_the_bar_stands_where_the_run_is():
@@ -223,7 +223,7 @@ def test_the_timeline_begins_before_the_training_and_marks_what_is_memorized():
 def test_the_meter_tells_share_and_longest_passage():
     markup = samples_html.meter(Memorization("a <passage>\nof it", 17, 0.143))
     text = "".join(elements(markup)[0].itertext())
-    assert "14 %" in text
+    assert "14%" in text
     assert "17 characters: “a <passage> of it”" in text
     assert "No passage" in samples_html.meter(Memorization("", 0, 0.0))
     assert samples_html.meter(None) == ""
@@ -458,7 +458,7 @@ def test_on_a_space_only_the_visitors_own_token_counts(monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert find_token(" hf_typed ", None, True) == "hf_typed"
     assert find_token("", None, True) == "hf_server"
-    with pytest.raises(UserError, match="no token"):
+    with pytest.raises(UserError, match="no access token"):
         find_token("", None, False)  # a visitor from elsewhere published in the owner's name
     monkeypatch.setenv("SPACE_ID", "a/b")
     assert find_token("hf_typed", "hf_oauth", False) == "hf_oauth"

@@ -119,7 +119,7 @@ def test_from_an_upload_to_a_model_that_transformers_opens(open_tab, server, tmp
     expect(page.locator("#text-card .facts")).to_contain_text(f"{len(TEXT):,} characters")
     expect(page.locator("#tune-text")).to_be_hidden()
     run = start(page, None)
-    expect(page.locator("#run-link")).to_contain_text("Closing this tab is fine")
+    expect(page.locator("#run-link")).to_contain_text("You can close this tab")
     finish(page)
     kept = [path for path in server.runs.folder.rglob("*") if path.is_file()]
     assert not [p for p in kept if TEXT[:60].encode() in p.read_bytes()], "the text is gone"

@@ -406,7 +406,7 @@ def test_switching_to_the_storyteller_and_writing_with_it(page):
 
 def test_a_size_that_cannot_be_had_leaves_the_model_as_it_was(page):
     pick(page, "GPT-2 355M")
-    expect(page.locator("#machine")).to_contain_text("tiny stays in use")
+    expect(page.locator("#machine")).to_contain_text("Still using tiny")
     expect(page.locator("#machine")).to_contain_text("355M")
     expect(page.locator("#model input")).to_have_value(re.compile("^tiny"))
     choose(page, "Length", 5)

@@ -4,13 +4,13 @@
     element.setAttribute("role", "status");
     element.setAttribute("aria-live", "polite");
   };
-  // Components come to the page when gradio gets to them: at the start, or when a tab is opened.
+  // Gradio adds components to the page when it gets to them: at the start, or when a tab opens.
   const silent = ".block.heard:not([aria-live])";
   const announceAll = () => document.querySelectorAll(silent).forEach(announce);
   new MutationObserver(announceAll).observe(document.body, { childList: true, subtree: true });
   announceAll();
 
-  // Generate and Stop replace each other. Who pressed one by keyboard stays on its place.
+  // Generate and Stop replace each other, and keyboard focus follows.
   let byKeyboard = false;
   document.addEventListener("click", (event) => (byKeyboard = event.detail === 0), true);
   const follow = () => {
@@ -20,7 +20,7 @@
   const actions = document.getElementById("actions");
   if (actions) new MutationObserver(follow).observe(actions, { childList: true, subtree: true });
 
-  // Copy what a passage says; the button shows that it happened, the live region says it.
+  // Copy a passage's text; the button shows that it was copied, and the live region says so.
   window.copyPassage = async (passage, buttonId) => {
     const copied = await copyText((passage ?? []).map((part) => part.token).join(""));
     const button = document.getElementById(buttonId);
@@ -29,7 +29,7 @@
     return copied ? "<p>Copied.</p>" : "<p>The browser did not allow copying.</p>";
   };
 
-  // The run on the page is in its address, so that a reload or a bookmark comes back to it.
+  // The run on the page is in the address, so that a reload or a bookmark comes back to it.
   window.showRun = (kept) => {
     const address = new URL(location.href);
     if (kept?.run) address.searchParams.set("run", kept.run);
@@ -37,7 +37,7 @@
     history.replaceState(history.state, "", address);
   };
 
-  // Save a file that the server has made ready.
+  // Save a file that the server has prepared.
   window.saveFile = (file) => {
     if (!file?.url) return;
     const link = document.createElement("a");

@@ -1,4 +1,4 @@
-"""What can be done with a run: come back to it, stop it, continue it, throw it away."""
+"""What can be done with a run: come back to it, stop it, continue it, discard it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _refuse(words: str, actions: RunActions, *inputs: object) -> dict:
 
 
 class RunActions:
-    """The handlers below a run's chart. Each does one thing and looks at the run again."""
+    """The handlers below a run's chart. Each does one thing, then looks at the run again."""
 
     def __init__(self, context: PageContext, form: Form, view: RunView) -> None:
         self.context = context
@@ -35,10 +35,10 @@ class RunActions:
     # ---- coming back
 
     def attach(self, request: gr.Request, kept: object, chosen: str) -> dict:
-        """The page was opened: the run of its address, else the one looked at last."""
+        """The page was opened: show the run in its address, else the one viewed last."""
         visitor = Visitor.parse(kept).known()
         asked = as_id(request.query_params.get("run"))
-        if asked or not self._is_here(visitor.run):  # of a run that was asked for it is said
+        if asked or not self._is_here(visitor.run):  # a requested run that is gone is reported
             visitor = visitor.at(asked)
         return {self.context.visitor: visitor.kept()} | self._lists(visitor, chosen)
 
@@ -49,8 +49,8 @@ class RunActions:
             return False
 
     def _lists(self, visitor: Visitor, chosen: str) -> dict:
-        """The visitor's own runs below the form, their models in the picker; where the model in
-        use was deleted, the first one takes its place."""
+        """The visitor's own runs below the form, and their models in the picker. If the model in
+        use was deleted, the one that the page starts with takes its place."""
         models = self.context.models.rows(visitor.owner, chosen)
         if chosen not in [name for _, name in models]:
             chosen = self.context.start.choice.name
@@ -68,7 +68,7 @@ class RunActions:
     # ---- controlling
 
     def stop(self, keep: str) -> Callable[[object], str]:
-        words = f"Stopping; the {keep} state is kept."
+        words = f"Stopping; the {keep} state will be kept."
         return self._doing(lambda run: self.context.runs.stop(run, keep), words)
 
     def resume(self) -> Callable[[object], str]:
@@ -80,22 +80,22 @@ class RunActions:
         return self._doing(lambda run: self.context.runs.extend(run, more), "Continuing.")(kept)
 
     def _doing(self, action: Callable[[str], None], words: str) -> Callable[[object], str]:
-        """A handler that does it to the visitor's run and says so."""
+        """A handler that applies `action` to the visitor's run and says so."""
 
         @guard("controlling a run", error_line)
         def handler(kept: object) -> str:
             run = Visitor.parse(kept).run
             if run is None:
-                raise UserError("There is no run on the page.")
+                raise UserError("There is no run on this page.")
             action(run)
             return line(words)
 
         return handler
 
-    # ---- throwing away, in two clicks
+    # ---- discarding, in two clicks
 
     def discard(self, kept: object, chosen: str) -> dict:
-        said = self._doing(self.context.runs.discard, "The run and its model are deleted.")(kept)
+        said = self._doing(self.context.runs.discard, "The run and its model were deleted.")(kept)
         visitor = Visitor.parse(kept).at(None)
         return {
             self.view.notice: said,
@@ -108,7 +108,7 @@ class RunActions:
     def forget(self, kept: object, chosen: str) -> dict:
         visitor = Visitor.parse(kept)
         count = self.context.runs.delete_owner(visitor.owner) if visitor.owner else 0
-        words = f"{count} run{'' if count == 1 else 's'} deleted, with models and texts."
+        words = f"{count} run{'' if count == 1 else 's'} deleted, with their models and texts."
         visitor = visitor.at(None)
         return {
             self.view.notice: line(words),
@@ -161,5 +161,5 @@ class RunActions:
 
 
 def _swap(ask: gr.Button, sure: gr.Button) -> dict:
-    """The first of two clicks: the question takes the button's place."""
+    """The first of two clicks: the question replaces the button."""
     return {ask: gr.Button(visible=False), sure: gr.Button(visible=True)}

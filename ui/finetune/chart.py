@@ -1,7 +1,7 @@
 """The loss curves of a run as a drawing: pure functions from numbers to HTML.
 
-The lines are an SVG that stretches with the page, the words are HTML laid over it: so the text
-keeps its size on a telephone, the strokes their width, and the theme's colors hold in the dark.
+The lines are an SVG that stretches with the page; the words are HTML laid over it. So text keeps
+its size on a phone, strokes keep their width, and the theme's colors work in dark mode.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Points = Sequence[tuple[int, float]]  # (step, loss), steps ascending
 
 @dataclass(frozen=True)
 class _Scale:
-    """Data to the drawing's square of 1000 x 1000; the loss grows upwards."""
+    """Maps data to the drawing's 1000 x 1000 square; the loss grows upward."""
 
     steps: int
     ticks: list[float]  # of the loss, from the lowest to the highest
@@ -34,11 +34,11 @@ class _Scale:
 
 
 def loss_chart(train: Points, validation: Points, steps: int, best: int | None = None) -> str:
-    """Training and validation loss over all `steps` that the run will have; `best` is the step
-    whose validation was the lowest. Text where there is nothing to draw yet."""
+    """Training and validation loss over all the `steps` of the run; `best` is the step with the
+    lowest validation loss. A line of text if there is nothing to draw yet."""
     train, validation = thin_curve(train), thin_curve(validation)
     if not train and not validation:
-        return '<p class="hint">The curve begins with the first measurement.</p>'
+        return '<p class="hint">The curve starts with the first measurement.</p>'
     scale = _make_scale(train, validation, steps)
     drawing = _grid(scale) + _curves(scale, train, validation, best)
     return (
@@ -51,8 +51,8 @@ def loss_chart(train: Points, validation: Points, steps: int, best: int | None =
 
 
 def thin_curve(points: Points, most: int = MAX_CHART_POINTS) -> list[tuple[int, float]]:
-    """At most so many points: the first and the last as they are, between them means of equal
-    stretches. Values that are not finite are left out."""
+    """At most `most` points: the first and the last as they are, and between them the means of
+    equal stretches. Values that are not finite are left out."""
     points = [point for point in points if math.isfinite(point[1])]
     if len(points) <= most:
         return points
@@ -94,7 +94,7 @@ def _curves(scale: _Scale, train: Points, validation: Points, best: int | None) 
         parts.append(f'<path class="train" d="{scale.path(train)}"/>')
     if validation:
         parts.append(f'<path class="valid" d="{scale.path(validation)}"/>')
-        # A line of no length with round ends is a dot that stays round however the plot stretches.
+        # A zero-length line with round ends is a dot that stays round however the plot stretches.
         dots = "".join(f"M{scale.x(step)} {scale.y(loss)}h0" for step, loss in validation)
         parts.append(f'<path class="dots" d="{dots}"/>')
     for step, loss in validation:

@@ -1,5 +1,5 @@
-"""The Advanced section: a control for each setting of `TrainConfig` that is offered on the page.
-An empty control leaves the preset's value as it is; `RunRequest` judges what is in the others."""
+"""The Advanced section: a control for each `TrainConfig` setting that is offered on the page.
+An empty control keeps the preset's value; `RunRequest` checks what is in the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpt2.settings import Setting, settings_of
 from train.config import TrainConfig
 
 PAGE_SETTINGS = tuple(one for one in settings_of(TrainConfig) if one.on_page)
-_AS_PRESET = "As the preset"
+_AS_PRESET = "From the preset"
 TrainingControls = dict[str, gr.components.Component]
 
 
@@ -19,7 +19,7 @@ def build_fields() -> TrainingControls:
 
 
 def changes_of(values: tuple[object, ...]) -> tuple[tuple[str, object], ...]:
-    """The changes of a request: what stands in the controls that are not empty."""
+    """The changes for a request: the values of the controls that are not empty."""
     pairs = zip(PAGE_SETTINGS, values, strict=True)
     # Numbers are typed as text, because gradio shows an empty number as 0.
     return tuple(
@@ -30,7 +30,7 @@ def changes_of(values: tuple[object, ...]) -> tuple[tuple[str, object], ...]:
 
 
 def show_values(controls: TrainingControls, config: TrainConfig) -> dict:
-    """Updates that show, in the empty controls, what the plan takes."""
+    """Updates that show the plan's values in the empty controls."""
     shown = {}
     for one in PAGE_SETTINGS:
         value, control = getattr(config, one.name), controls[one.name]

@@ -1,5 +1,5 @@
-"""The right side of the Fine-tune tab: the components of a run. What they show is written in
-`run_card`, `samples_card` and `chart`."""
+"""The right side of the Fine-tune tab: the components of a run. Their content comes from
+`run_html`, `samples_html` and `chart`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from service.status import CheckpointInfo
 from ui.finetune.publish import on_space, on_space_with_login
 from ui.words import size
 
-# What can be done with a run: its button's words.
+# What can be done with a run, and the words on its button.
 ACTIONS = {
     "keep_best": "Stop and keep best",
     "keep_latest": "Stop and keep latest",
     "resume": "Resume",
     "discard": "Discard",
 }
-BLANK = "<p>Give it a text and press Start.<br>What it learns appears here.</p>"
+BLANK = "<p>Give it a text and press Start.<br>You can watch it learn here.</p>"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _run_parts() -> dict:
             precision=0,
             minimum=1,
             label="More steps",
-            info="From the last step on.",
+            info="Added after the last step.",
             elem_id="more",
         )
         continue_ = gr.Button("Continue training", size="sm", min_width=90, elem_id="go-on")
@@ -89,7 +89,7 @@ def _run_parts() -> dict:
                 words, size="sm", visible=False, min_width=90, elem_id=name.replace("_", "-")
             )
         discard_surely = gr.Button(
-            "Yes, throw this run away",
+            "Yes, discard this run",
             variant="stop",
             size="sm",
             visible=False,
@@ -114,13 +114,13 @@ def _result_parts() -> dict:
     checkpoint = gr.Radio(
         choices=[],
         label="Checkpoint",
-        info="The state of the model at a step. The lowest validation loss is the best.",
+        info="The model as saved at a step. A lower validation loss is better.",
         elem_id="checkpoint",
     )
     with gr.Row(elem_id="keep-actions", elem_classes="small-buttons"):
         try_it = gr.Button("Try in Write", size="sm", min_width=90, elem_id="try-it")
         download = gr.Button("Download", size="sm", min_width=90, elem_id="download")
-    # Holds the zip; the browser saves it by itself when it is ready.
+    # Holds the zip; the browser saves it on its own when it is ready.
     file = gr.DownloadButton("Save the zip", visible="hidden", elem_id="zip")
     return {
         "checkpoint": checkpoint,
@@ -135,8 +135,8 @@ def _result_parts() -> dict:
 def _compare_parts() -> dict:
     gr.HTML("<h3>Before and after</h3>")
     prompt = gr.Textbox(
-        label="Beginning",
-        info="Both models continue it at the same seed.",
+        label="Opening",
+        info="Both models continue it with the same seed.",
         placeholder="Once upon a time",
         max_lines=2,
         elem_id="compare-prompt",
@@ -151,7 +151,7 @@ def _push_parts() -> dict:
     ):
         repository = gr.Textbox(
             label="Repository",
-            info="As user/name, or a name alone for your own account. Created if it doesn't exist.",
+            info="user/name, or just a name for your own account. Created if it doesn't exist.",
             placeholder="my-storyteller",
             max_lines=1,
             elem_id="repository",
@@ -159,14 +159,14 @@ def _push_parts() -> dict:
         private = gr.Checkbox(
             True,
             label="Private",
-            info="Only you see it. Your text can be guessed from a model that memorized it.",
+            info="Only you can see it. A model that memorized your text can give it away.",
             elem_id="private",
         )
         if on_space_with_login():
             gr.LoginButton("Sign in with Hugging Face", size="sm", elem_id="login")
         token = gr.Textbox(
             label="Access token",
-            info="With write access. Empty takes the one that `hf auth login` saved. Not kept.",
+            info="Needs write access. Leave empty to use the one from `hf auth login`. Not stored.",
             type="password",
             max_lines=1,
             visible=not on_space(),
@@ -184,7 +184,7 @@ def _push_parts() -> dict:
 
 
 def checkpoint_rows(checkpoints: tuple[CheckpointInfo, ...]) -> list[tuple[str, int]]:
-    """ "Step 120 · loss 3.42 · 21 MB · best", the best first."""
+    """ "Step 120 · loss 3.42 · 21 MB · best", with the best first."""
     rows = sorted(checkpoints, key=lambda point: (not point.is_best, -point.step))
     return [(_checkpoint_words(point), point.step) for point in rows]
 

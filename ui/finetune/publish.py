@@ -1,6 +1,6 @@
 """From a finished run to a repository on the Hugging Face Hub, in the visitor's name.
 
-The token lives as long as the call: it is in no state, no record and no log.
+The token lives only as long as the call: it is never kept in state, records or logs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def on_space() -> bool:
 
 
 def on_space_with_login() -> bool:
-    """Whether visitors can sign in: elsewhere a login button would stop the page from starting."""
+    """Whether visitors can sign in; elsewhere a login button would keep the page from starting."""
     return on_space() and "OAUTH_CLIENT_ID" in os.environ
 
 
 def find_token(typed: object, oauth: str | None, is_owner: bool) -> str:
-    """On a Space the visitor's own token; elsewhere the typed one, else the saved one, which only
-    the machine's owner may use: who sits at it."""
+    """On a Space, the visitor's own token; elsewhere the typed one, else the saved one, which only
+    the machine's owner may use: the person sitting at it."""
     if on_space():
         if not oauth:
             raise UserError("Sign in with Hugging Face first, then push again.")
@@ -48,7 +48,7 @@ def find_token(typed: object, oauth: str | None, is_owner: bool) -> str:
 
     if is_owner and (saved := get_token()):
         return saved
-    raise UserError("There is no token. Type one, or run `hf auth login` on this machine.")
+    raise UserError("There is no access token. Enter one, or run `hf auth login` on this machine.")
 
 
 def is_owner(request: gr.Request) -> bool:
@@ -65,7 +65,7 @@ def check_repository(name: object) -> str:
     whole = text if "/" in text else f"user/{text}"
     if not is_repository(whole) or text.endswith(".git"):
         raise UserError(
-            "Give the repository a name of letters, digits, dots, dashes: name or user/name."
+            "Name the repository with letters, digits, dots and dashes: name or user/name."
         )
     return text
 
@@ -84,13 +84,13 @@ def publish(
         except UserError:
             raise
         except Exception as error:
-            kind = type(error).__name__  # not its text: a message of the network may hold the token
+            kind = type(error).__name__  # not its text: a network error may quote the token
             log.error("publishing failed: %s", kind)
             raise UserError(f"Publishing failed ({kind}). Nothing else changed.") from None
 
 
 def in_account(name: str, token: str) -> str:
-    """ "user/name": a name alone is the token's owner's."""
+    """ "user/name"; a name alone belongs to the token's owner."""
     if "/" in name:
         return name
     from huggingface_hub import HfApi
@@ -102,13 +102,13 @@ def in_account(name: str, token: str) -> str:
         )
     except (OSError, HTTPError):
         raise UserError(
-            "The Hub did not say whose token that is. Check the token and your connection, or "
-            "write the name as user/name."
+            "The Hub did not say who owns this token. Check the token and your connection, or "
+            "enter the name as user/name."
         ) from None
 
 
 def card_facts(status: RunStatus, base: str, step: int | None = None) -> CardFacts:
-    """What the run was; `base` is the Hub's name of the base model, or its title."""
+    """What the run was; `base` is the base model's name on the Hub, or its title."""
     trained = step if step is not None else status.best_step or status.step
     config = status.config or {}
     prompt = config.get("sample_prompt", "")
@@ -116,8 +116,8 @@ def card_facts(status: RunStatus, base: str, step: int | None = None) -> CardFac
         title=f"{base.rsplit('/', 1)[-1]}, fine-tuned",
         base_model=base if "/" in base else None,
         tags=("fine-tuned",),
-        description=f"{base}, trained further for {trained:,} steps. {verdict(status)}",
-        data=f"A text of {status.train_tokens:,} tokens, not named here.",
+        description=f"{base}, fine-tuned for {trained:,} steps. {verdict(status)}",
+        data=f"A text of {status.train_tokens:,} tokens, which is not named here.",
         training=config,
         losses=_losses(status, trained),
         samples=[CardSample(prompt, sample.text) for sample in status.samples[-_SHOWN_SAMPLES:]],
@@ -131,7 +131,7 @@ def _losses(status: RunStatus, step: int) -> Losses | None:
     if loss is None:
         return None
     base = f" (the base model's loss on it is {status.base_loss:.4f})" if status.base_loss else ""
-    held_out = f"{status.validation_tokens:,} tokens of the same text that were not trained on"
+    held_out = f"{status.validation_tokens:,} held-out tokens of the same text"
     return Losses(held_out + base, loss, math.exp(min(loss, 700)))
 
 
@@ -140,6 +140,6 @@ def _memorized(status: RunStatus) -> str:
         return ""
     found = status.memorization
     return (
-        f"{found.share_of_8_grams:.1%} of the runs of 8 tokens in its samples stand in the "
+        f"{found.share_of_8_grams:.1%} of the runs of 8 tokens in its samples appear in the "
         f"training text; the longest such passage has {found.longest_characters:,} characters."
     )

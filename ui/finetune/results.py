@@ -1,4 +1,4 @@
-"""What a run leaves: try it, compare it, download it, publish it."""
+"""The result of a run: try it, compare it, download it, publish it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _refuse_result(words: str, results: RunResults, *inputs: object) -> dict:
 
 
 class RunResults:
-    """The handlers of the section below the samples."""
+    """The handlers of the section below the chart."""
 
     def __init__(self, context: PageContext, view: RunView) -> None:
         self.context = context
@@ -55,7 +55,7 @@ class RunResults:
         }
 
     def load(self, name: object, previous: str, kept: object) -> Iterator[dict]:
-        """As the picker does it, for a name that this tab has put there."""
+        """What the picker does, for a name that this tab has put there."""
         if RunModel.parse(name) and name != previous:
             yield from self.context.picker.choose(name, previous, kept)
 
@@ -63,12 +63,12 @@ class RunResults:
     def download(self, kept: object, step: object) -> dict:
         model = self._model(kept, step)
         path = make_download(self.context.runs, model.run, model.step)
-        words = f"{path.name} is an ordinary model folder: transformers opens it as it is."
+        words = f"{path.name} is an ordinary model folder that transformers can open as it is."
         return {self.panel.file: str(path), self.panel.result: line(words)}
 
     @guard("comparing", error_line)
     def compare(self, kept: object, prompt: object, step: object) -> Iterator[str]:
-        """Base and tuned model at the same prompt and seed, one after the other."""
+        """The base and the tuned model with the same prompt and seed, one after the other."""
         words, model = check_prompt(prompt), self._model(kept, step)
         status = self.context.runs.status(model.run)
         models = self.context.models
@@ -96,7 +96,7 @@ class RunResults:
             raise UserError("Private must be true or false.")
         repository, model = check_repository(name), self._model(kept, step)
         base = self.context.runs.status(model.run).model
-        yield line("Publishing; this can take minutes")
+        yield line("Publishing; this can take a few minutes")
         address = publish(
             self.context.runs,
             model.run,
@@ -112,7 +112,7 @@ class RunResults:
     def _model(self, kept: object, step: object) -> RunModel:
         run = Visitor.parse(kept).run
         if run is None:
-            raise UserError("There is no run on the page.")
+            raise UserError("There is no run on this page.")
         if type(step) is not int:
             raise UserError("Choose a checkpoint.")
         return RunModel(run, step)
@@ -149,7 +149,7 @@ class RunResults:
         inputs = inputs if on_space_with_login() else [panel.token, *inputs]
         panel.push.click(push, inputs, [panel.pushed], concurrency_id="push", **heavy)
 
-    # Two functions because gradio gives a token to the one that asks for it, and asks the
+    # Two functions, because gradio passes a token to a handler that asks for one, and asks the
     # visitor to sign in when there is none.
 
     def _push_signed_in(

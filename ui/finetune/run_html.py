@@ -12,7 +12,7 @@ from train.states import RunState
 from ui.finetune.chart import Points, loss_chart
 from ui.words import about, duration, rate
 
-# The look of a state's pill, by the state or else by its phase.
+# The look of a state's pill, by state or else by phase.
 _KINDS = {"waiting": "waiting", "running": "busy", "ended": "good"} | {
     RunState.FAILED: "bad",
     RunState.INTERRUPTED: "bad",
@@ -20,8 +20,8 @@ _KINDS = {"waiting": "waiting", "running": "busy", "ended": "good"} | {
 
 
 def head(status: RunStatus, model: str, sentence: str) -> str:
-    """The top of the card: the state, the bar, the figures, the verdict; `model` is the base
-    model's title, `sentence` the verdict."""
+    """The top of the card: state, bar, figures and verdict. `model` is the base model's title,
+    `sentence` the verdict."""
     parts = [_title(status, model), _bar(status), _figures(status)]
     if sentence:
         parts.append(f'<p class="verdict">{html.escape(sentence)}</p>')
@@ -38,13 +38,13 @@ def curves(status: RunStatus) -> str:
     validation: Points = [
         (p.step, p.validation_loss) for p in status.progress if p.validation_loss is not None
     ]
-    best = status.best_step if status.best_step else None  # at step 0 nothing is best yet
+    best = status.best_step if status.best_step else None  # at step 0 there is no best yet
     return loss_chart(train, validation, status.steps, best)
 
 
 def link(run_id: str, active: bool) -> str:
-    """The line below a run, which continues without the page."""
-    begin = "Closing this tab is fine. Come back with" if active else "Come back to this run with"
+    """The line below a run: it continues without the page."""
+    begin = "You can close this tab. Come back with" if active else "Come back to this run with"
     return (
         f'<p>{begin} <a href="?run={run_id}">this link</a>; anyone who has it can view and '
         "control the run.</p>"
@@ -65,7 +65,7 @@ def progress_line(status: RunStatus) -> str:
 
 
 def spoken(status: RunStatus) -> str:
-    """For screen readers: changes with the state and with every tenth of the way."""
+    """For screen readers: changes with the state and every ten percent."""
     words = pill(status.state)
     if status.state is RunState.QUEUED:
         return f"{words}, {_queue_line(status)}"
@@ -96,14 +96,14 @@ def _title(status: RunStatus, model: str) -> str:
 def _bar(status: RunStatus) -> str:
     done = min(1.0, status.step / max(status.steps, 1))
     return (
-        f'<div class="bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
+        f'<div class="bar" role="progressbar" aria-label="Run progress" aria-valuemin="0" '
         f'aria-valuemax="{status.steps}" aria-valuenow="{status.step}">'
         f'<i style="width:{100 * done:.1f}%"></i></div>'
     )
 
 
 def _queue_line(status: RunStatus) -> str:
-    words = f"place {status.place} in the queue" if status.place else "in the queue"
+    words = f"number {status.place} in the queue" if status.place else "in the queue"
     return words + (f", {about(status.wait_seconds)}" if status.wait_seconds else "")
 
 
@@ -152,4 +152,4 @@ def _log(status: RunStatus) -> str:
     if not status.log_tail:
         return ""
     text = html.escape(status.log_tail)
-    return f"<details><summary>The end of its log</summary><pre>{text}</pre></details>"
+    return f"<details><summary>End of the log</summary><pre>{text}</pre></details>"

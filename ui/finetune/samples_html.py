@@ -1,7 +1,7 @@
-"""What a run's model writes, as HTML: the timeline, base beside tuned, the memorization meter.
+"""What a run's model writes, as HTML: the timeline, before and after, the memorization meter.
 
-A passage that stands word for word in the training text is marked by a rule below it and by a
-title, not by color alone.
+A passage that appears word for word in the training text is marked by an underline and a title,
+not by color alone.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from service.status import Sample
 from train.memorization import Memorization
 
-Spans = list[tuple[str, bool]]  # (text, whether it stands in the training text)
+Spans = list[tuple[str, bool]]  # (text, whether it appears in the training text)
 
 
 def timeline(samples: Sequence[Sample], prompt: str, spans_of: Callable[[str], Spans]) -> str:
-    """The samples at the run's fixed prompt and seed, from step 0 on."""
+    """The samples for the run's fixed prompt and seed, from step 0 on."""
     if not samples:
         return ""
     items = "".join(
@@ -26,8 +26,8 @@ def timeline(samples: Sequence[Sample], prompt: str, spans_of: Callable[[str], S
         for sample in samples
     )
     return (
-        '<h3>Watch it learn</h3><p class="hint">The same beginning and the same seed each time. '
-        "<mark>Underlined</mark> words stand in your text exactly so.</p>"
+        '<h3>Watch it learn</h3><p class="hint">The same prompt and the same seed each time. '
+        "<mark>Underlined</mark> passages appear word for word in your text.</p>"
         f'<ol class="timeline">{items}</ol>'
     )
 
@@ -35,21 +35,21 @@ def timeline(samples: Sequence[Sample], prompt: str, spans_of: Callable[[str], S
 def comparison(
     prompt: str, base: str, tuned: Spans, base_title: str, tuned_title: str, seed: int
 ) -> str:
-    """Two columns: the base model and the tuned one at the same prompt and seed."""
+    """Two columns: the base model and the tuned one with the same prompt and seed."""
     left, right = _passage(prompt, [(base, False)]), _passage(prompt, tuned)
     return (
         f'<div class="pair"><section><h4>{html.escape(base_title)}</h4><p>{left}</p></section>'
         f"<section><h4>{html.escape(tuned_title)}</h4><p>{right}</p></section></div>"
-        f'<p class="hint">Both at seed {seed}.</p>'
+        f'<p class="hint">Both with seed {seed}.</p>'
     )
 
 
 def meter(found: Memorization | None) -> str:
-    """How much of the result's samples stands word for word in the training text."""
+    """How much of the result's samples appears word for word in the training text."""
     if found is None:
         return ""
     share = 100 * found.share_of_8_grams
-    longest = "No passage of 8 tokens or more stands in your text."
+    longest = "No passage of 8 or more tokens appears in your text."
     if found.longest:
         words = " ".join(found.longest.split())
         longest = (
@@ -61,7 +61,7 @@ def meter(found: Memorization | None) -> str:
         f'<div class="bar" role="meter" aria-label="Share of 8-token runs found in the text" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
         f'<i style="width:{share:.1f}%"></i></div>'
-        f"<p><b>{share:.0f} %</b> of what it writes, in runs of 8 tokens, stands in your text. "
+        f"<p><b>{share:.0f}%</b> of what it writes, in runs of 8 tokens, appears in your text. "
         f"{html.escape(longest)}</p></div>"
     )
 
@@ -77,5 +77,5 @@ def _passage(prompt: str, spans: Spans) -> str:
 
 
 def _compact(text: str) -> str:
-    """Escaped, without blank lines: many samples stand below each other."""
+    """Escaped, without blank lines: many samples are listed one below another."""
     return html.escape(re.sub(r"\n\s*\n", "\n", text))

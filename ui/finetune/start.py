@@ -1,4 +1,4 @@
-"""The form of the Fine-tune tab: what its controls do, from a text to a run."""
+"""The form of the Fine-tune tab: what its controls do, from text to run."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def _refuse_start(words: str, handlers: FineTuneForm, *inputs: object) -> dict:
 
 
 class FineTuneForm:
-    """The handlers of the form. They return updates by component; what is absent stays."""
+    """The handlers of the form. They return updates by component; the others stay as they are."""
 
     def __init__(self, context: PageContext, form: Form, view: RunView) -> None:
         self.context = context
         self.form = form
         self.view = view
-        # The file that waits for its run; deleted with the session if none comes.
+        # The file waiting for its run; deleted with the session if there is none.
         self.upload = gr.State(None, time_to_live=3600, delete_callback=_remove)
         self.prepared = gr.State(None, time_to_live=3600)  # the text as it is now
 
@@ -84,7 +84,7 @@ class FineTuneForm:
         return shown | {self.upload: None}
 
     def show_source(self, upload: Upload | None, text: str | None = None) -> dict:
-        """An upload takes the place of the text; a table asks for its column."""
+        """An upload replaces the text box; a table asks for its column."""
         columns = upload.columns if upload else ()
         words = {} if text is None else {"value": text}
         return {
@@ -103,7 +103,7 @@ class FineTuneForm:
         encoding: object,
         model: object,
     ) -> dict:
-        """What the text is, at once."""
+        """Describe the text at once."""
         there = upload is not None or (type(text) is str and bool(text.strip()))
         clear = {self.form.clear: gr.Button(visible=there)}
         if not there and not (upload is None and text):
@@ -139,11 +139,11 @@ class FineTuneForm:
     def plan(
         self, found: PreparedText | None, model: object, preset: object, *fields: object
     ) -> Iterator[dict]:
-        """What the run would cost, for each preset; the first time a step is measured."""
+        """What the run would cost with each preset; the first time, a step is measured."""
         if found is None:
             yield {self.form.feasible: ""}
             return
-        yield {self.form.feasible: paragraph("Measuring a step of this model", "busy")}
+        yield {self.form.feasible: paragraph("Measuring a training step of this model", "busy")}
         plans = self._plans(found, model, fields)
         if preset not in plans:
             raise UserError(f"Choose one of: {', '.join(EFFORTS)}.")
@@ -272,19 +272,19 @@ class FineTuneForm:
 
 
 def feasibility(plan: Plan) -> str:
-    """ "About 40 s: 60 steps on CPU, 2 cores. 0.4 of 16 GB memory, 63 MB of disk." """
+    """ "About 40 s: 60 steps on CPU, 2 cores. Needs 400 MB of memory (of 16 GB) ..." """
     config = plan.config
     words = (
         f"<b>{about(plan.seconds).capitalize()}</b>: {plan.steps:,} steps of "
         f"{config.batch_size} × {config.block_size} tokens on {html.escape(describe_machine())}. "
-        f"Needs {size(plan.memory_bytes)} of {size(machine_memory())} memory and "
+        f"Needs {size(plan.memory_bytes)} of memory (of {size(machine_memory())}) and "
         f"{size(plan.disk_bytes)} of disk."
     )
     return f"<p>{words}</p>" + (paragraph(plan.note, "note") if plan.note else "")
 
 
 def _first_column(upload: Upload | None) -> str | None:
-    """The one that is most likely the text."""
+    """The column that most likely has the text."""
     columns = upload.columns if upload else ()
     named = (name for name in columns if name.lower() in ("text", "content"))
     return next(named, columns[0] if columns else None)

@@ -1,7 +1,7 @@
 """The Fine-tune tab: its parts put together.
 
-The page only looks: a run lives in its own process, and every handler begins with the ids that the
-browser keeps.
+The page only watches: a run lives in its own process, and every handler starts from the ids that
+the browser keeps.
 """
 
 from __future__ import annotations

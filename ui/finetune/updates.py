@@ -1,7 +1,7 @@
 """A run on the page: what has changed since the last look, and nothing else.
 
-The page asks every second. Each section has a key that says whether it is still what the browser
-shows; only where the key differs is anything drawn and sent.
+The page asks every second. Each section has a key that says whether the browser already shows it;
+a section is drawn and sent only if its key has changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Section = tuple[Hashable, Callable[[], dict]]
 
 @dataclass(frozen=True)
 class Shown:
-    """What this page shows already: the key of each section, and what was last announced."""
+    """What this page already shows: the key of each section, and what was last announced."""
 
     keys: dict[str, Hashable] = field(default_factory=dict)
     words: str = ""
@@ -82,7 +82,7 @@ class RunView:
         self.timer.tick(self.look, self.inputs, self.outputs, **LIGHT)
 
     def clear(self, words: str = "") -> dict:
-        """The panel without a run; `words` say why."""
+        """The panel without a run; `words` says why."""
         said = paragraph(words, "error") if words else BLANK
         return {
             self.panel.blank: gr.HTML(said, visible=True),
@@ -99,7 +99,7 @@ class RunView:
         elif words != shown.words:
             spoken, said = {self.announcer: paragraph(words)}, time.monotonic()
         sections = self._sections(status) | self._lists(status, visitor, chosen)
-        active = status.state.is_active or waits  # the last word is said, too
+        active = status.state.is_active or waits  # the final state is announced, too
         sections["timer"] = (active, lambda: {self.timer: gr.Timer(active=active)})
         changes, keys = spoken, {}
         for name, (key, draw) in sections.items():
@@ -136,7 +136,7 @@ class RunView:
         }
 
     def _lists(self, status: RunStatus, visitor: Visitor, chosen: str) -> dict[str, Section]:
-        """The visitor's runs, and their models in the picker: there as soon as one is ready."""
+        """The visitor's runs, and their models in the picker as soon as they are ready."""
 
         def draw() -> dict:
             runs = run_rows(self.context.runs, visitor.owner)
@@ -181,7 +181,7 @@ class RunView:
         }
 
     def _before_and_after(self, status: RunStatus) -> str:
-        """The samples of step 0 and of the best step, which are there already."""
+        """The samples of step 0 and of the best step, which already exist."""
         by_step = {sample.step: sample.text for sample in status.samples}
         steps = [step for step in by_step if step > 0]
         if 0 not in by_step or not steps:
@@ -200,14 +200,14 @@ class RunView:
         def spans_of(text: str) -> samples_html.Spans:
             try:
                 return self.context.runs.memorized_spans(status.id, text)
-            except UserError:  # the text's index is not there yet
+            except UserError:  # the text has no index yet
                 return [(text, False)]
 
         return spans_of
 
 
 def possible_actions(status: RunStatus) -> set[str]:
-    """What can be done with a run in its state: names of `ACTIONS`, and "extend"."""
+    """What can be done with a run in this state: names from `ACTIONS`, and "extend"."""
     if status.state is RunState.QUEUED:
         return {"discard"}
     if status.state.is_active:

@@ -1,4 +1,4 @@
-"""The controls of generation, made from `Sampling`, and the styles that set several at once."""
+"""The generation controls, made from `Sampling`, and the styles that set several at once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from gpt2.settings import TEXTS, Setting
 from ui.generation import SETTINGS
 
 CUSTOM = "Custom"
-# The penalties keep a small model from going in circles: the cooler the style, the more it needs.
+# The penalties keep a small model from repeating itself; the cooler the style, the more it needs.
 STYLES = {
     "Precise": Sampling(temperature=0.4, top_k=20, top_p=0.9, repetition_penalty=1.25),
     "Balanced": Sampling(),
     "Wild": Sampling(temperature=1.0, top_k=0),
     "Greedy": Sampling(temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.3),
 }
-# What a style leaves alone; all other settings are its own.
+# What a style leaves alone; it sets everything else.
 _UNSTYLED = {"max_new_tokens", "seed", "samples", "stop", "stop_at_end_of_text"}
 STYLED = tuple(one.name for one in SETTINGS if one.name not in _UNSTYLED)
-GenerationControls = dict[str, gr.components.Component]  # by the name of the setting, in its order
+GenerationControls = dict[str, gr.components.Component]  # by setting name, in order
 
 
 def build_controls() -> GenerationControls:
-    """A control for each setting inside the open context, at the defaults, which are those of the
-    Balanced style: the length first, then what a style sets."""
+    """A control for each setting, inside the open context: the length first, then what a style
+    sets. They start at the defaults, which are those of the Balanced style."""
     first = ("max_new_tokens", *STYLED)
     made = {one.name: _control(one) for one in sorted(SETTINGS, key=lambda s: s.name not in first)}
     return {one.name: made[one.name] for one in SETTINGS}
@@ -58,7 +58,7 @@ def typed_settings(values: tuple[object, ...]) -> dict[str, object]:
 
 
 def style_script() -> str:
-    """In the browser: a style's values, or the present ones for Custom."""
+    """In the browser: a style's values, or for Custom the current ones."""
     styles = {
         name: [asdict(style)[setting] for setting in STYLED] for name, style in STYLES.items()
     }

@@ -1,7 +1,7 @@
-"""The settings of a generation as a program, to be pasted elsewhere: Python, curl, command line.
+"""The settings of a generation as code to paste elsewhere: Python, curl, command line.
 
-Each repeats the very texts: the model's name, every setting and the seed that was drawn. Sample i
-of several draws from seed + i, so a form that makes one text at a time names that seed.
+Each reproduces the same texts: it has the model's name, every setting and the seed that was drawn.
+Sample i uses seed + i, so code that makes one text at a time names that seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Snippets:
 
 
 def make_snippets(choice: Choice, prompt: str, sampling: Sampling, server: str) -> Snippets:
-    """`server` is the address under which the visitor sees this page."""
+    """`server` is the address at which the visitor sees this page."""
     return Snippets(
         python=as_python(choice.source, prompt, sampling),
         curl=as_curl(choice.name, prompt, sampling, server),
@@ -51,13 +51,13 @@ print(*texts, sep="\\n\\n---\\n\\n")
 
 
 def as_command(model: str, prompt: str, sampling: Sampling) -> str:
-    """Runs in the project's folder. A prompt that looks like a flag or stdin stands behind `--`."""
+    """Runs in the project's folder. A prompt that looks like a flag or stdin goes after `--`."""
     words = ["python", "-m", "gpt2", "generate", "--model", model, *as_flags(sampling)]
     return shlex.join([*words, "--", prompt])
 
 
 def as_curl(model: str, prompt: str, sampling: Sampling, server: str) -> str:
-    """One request for each sample: the first call answers an id, the second streams the text."""
+    """One request per sample: the first call returns an id, the second streams the text."""
     api = f"{server.rstrip('/')}/gradio_api/call"
     calls = []
     for index in range(sampling.samples):

@@ -1,6 +1,6 @@
 """The Write tab: what its buttons do.
 
-Every handler takes what the browser sends as objects and parses it; what was written before lives
+Every handler takes what the browser sends as objects and parses it; what was written before stays
 on the server, in the visitor's session, as `Steps`.
 """
 
@@ -53,7 +53,7 @@ def _refuse(words: str, writer: Writer, *inputs: object) -> dict:
 
 
 class Writer:
-    """The tab's handlers. They return updates by component; what is absent stays as it is."""
+    """The tab's handlers. They return updates by component; the others stay as they are."""
 
     def __init__(self, context: PageContext, view: View) -> None:
         self.models = context.models
@@ -67,7 +67,7 @@ class Writer:
     def settle(self, steps: Steps) -> dict:
         return show_buttons(self.view, steps, running=False)
 
-    # gradio passes the request by position, before the inputs, to functions that ask for it.
+    # To functions that ask for it, gradio passes the request by position, before the inputs.
 
     def compose(
         self, request: gr.Request, steps: Steps, prompt: object, model: object, *settings: object
@@ -75,7 +75,7 @@ class Writer:
         yield from self._write(request, steps, prompt, "", model, settings)
 
     def continue_sample(self, sample: int) -> Callable[..., Iterator[dict]]:
-        """The handler that continues this sample; the others are left behind, until Undo."""
+        """The handler that continues this sample; the others are dropped, until Undo."""
 
         def continue_it(
             request: gr.Request, steps: Steps, model: object, *settings: object
@@ -92,9 +92,9 @@ class Writer:
     def retry(
         self, request: gr.Request, steps: Steps, model: object, *settings: object
     ) -> Iterator[dict]:
-        """The last step once more, from the same text and with another seed."""
+        """Repeat the last step from the same text, with another seed."""
         if not steps:
-            yield say(self.view, "There is nothing to try again yet.", error=True)
+            yield say(self.view, "There is nothing to retry yet.", error=True)
             return
         last, seed = steps[-1], _NAMES.index("seed")
         settings = (*settings[:seed], -1, *settings[seed + 1 :])
@@ -137,7 +137,7 @@ class Writer:
             extra = {}
 
     def stopped(self, steps: Steps) -> dict:
-        """After Stop has ended the computation: say how far it came."""
+        """After Stop has ended the computation, say how far it got."""
         shown = show_buttons(self.view, steps, running=False)
         if not steps or all(steps[-1].endings):
             return shown | say(self.view, "Stopped.")
@@ -156,7 +156,7 @@ class Writer:
         return count_line(tokens, loaded.window)
 
     def follow_model(self, model: object) -> list[dict]:
-        """Openings that suit the model."""
+        """Show openings that suit the model."""
         return [gr.Button(words) for words in openings_for(self.models.find(model))]
 
     def wire(self) -> None:
@@ -197,7 +197,7 @@ class Writer:
         for index, card in enumerate(view.cards):
             handler = self.continue_sample(index)
             runs.append(run([card.continue_.click], handler, [steps, model, *controls]))
-        # Said after the cancelling has been answered: a last update of the run would overwrite it.
+        # Only after the cancel has been answered: a last update of the run would overwrite it.
         stopped = view.stop.click(None, cancels=runs, api_visibility="private", queue=False)
         stopped.then(self.stopped, [steps], [*buttons, *texts, *lines[:2]], **LIGHT)
         view.undo.click(self.undo, [steps], [steps, *buttons, *texts, *lines[:3]], **LIGHT)
@@ -228,7 +228,7 @@ class Writer:
 
 
 def _address(request: gr.Request) -> str:
-    """Where the visitor sees this page, behind a proxy too."""
+    """The address at which the visitor sees this page, even behind a proxy."""
     headers = request.headers
     scheme = headers.get("x-forwarded-proto", "http").split(",")[0]
     return f"{scheme}://{headers.get('host', '127.0.0.1:7860')}"

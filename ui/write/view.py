@@ -1,4 +1,4 @@
-"""What the Write tab shows: its components, their words, and how a step is put on the page."""
+"""What the Write tab shows: its components, their words, and how a step gets onto the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHER_OPENINGS = (
 )
 
 
-# As many texts as a visitor may ask for at once.
+# The most texts a visitor may ask for at once.
 MAX_TEXTS = next(one for one in SETTINGS if one.name == "samples").within_offer().high
 
 
@@ -61,7 +61,7 @@ class View:
 
 
 def build_view(loaded: Loaded) -> View:
-    """The tab's components inside the open context, for the model that the page begins with."""
+    """The tab's components inside the open context, for the model that the page starts with."""
     with gr.Row(elem_id="write", elem_classes="spread", equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_id="desk", elem_classes="desk"):
             parts = _prompt_parts(loaded) | _action_parts() | _setting_parts()
@@ -73,14 +73,14 @@ def build_view(loaded: Loaded) -> View:
 def _prompt_parts(loaded: Loaded) -> dict:
     prompt = gr.Textbox(
         label="Prompt",
-        info="The model continues this text. Leave it empty and it begins by itself.",
+        info="The model continues this text. Leave it empty to let the model start on its own.",
         placeholder="Once upon a time…",
         lines=5,
         max_lines=14,
         elem_id="prompt",
     )
     count = gr.HTML(count_line(0, loaded.window), elem_id="count")
-    gr.HTML("<p>Or begin with</p>", elem_id="openings-title")
+    gr.HTML("<p>Or start with</p>", elem_id="openings-title")
     with gr.Row(elem_id="openings"):
         openings = [
             gr.Button(words, size="sm", elem_classes="opening", min_width=0)
@@ -105,7 +105,7 @@ def _action_parts() -> dict:
         "retry": retry,
         "undo": undo,
         "status": gr.HTML(
-            hint("Shift+Enter generates, too."), elem_id="status", elem_classes="status"
+            hint("Shift+Enter also generates."), elem_id="status", elem_classes="status"
         ),
         "announcer": gr.HTML("", elem_id="announcer", elem_classes="heard"),
     }
@@ -167,8 +167,8 @@ def _snippet_parts() -> dict:
 
 def _snippet(name: str, title: str) -> gr.Textbox:
     return gr.Textbox(
-        label=f"{title}, as last generated",
-        info="The exact settings, with the seed that was drawn.",
+        label=f"{title} for the last generation",
+        info="The exact settings, including the seed that was used.",
         placeholder="Generate something first.",
         lines=6,
         max_lines=24,
@@ -184,7 +184,7 @@ def openings_for(choice: Choice) -> tuple[str, ...]:
 
 
 def show_passages(view: View, steps: Steps) -> dict:
-    """Updates that put the last step's texts on the page, nothing else."""
+    """Updates that put the last step's texts on the page, and nothing else."""
     if not steps:
         return {card.passage: [] for card in view.cards}
     step = steps[-1]
@@ -206,7 +206,7 @@ def show_cards(view: View, steps: Steps) -> dict:
 
 
 def show_buttons(view: View, steps: Steps, running: bool) -> dict:
-    """Updates of everything that can be pressed."""
+    """Updates for everything that can be pressed."""
     idle = bool(steps) and not running
     shown = {
         view.generate: gr.Button(visible=not running),
@@ -226,14 +226,14 @@ def show_snippets(view: View, snippets: Snippets) -> dict:
 
 
 def say(view: View, words: str, error: bool = False, aloud: bool = True) -> dict:
-    """Updates of the status line and, if `aloud`, of what a screen reader says."""
+    """Updates for the status line and, if `aloud`, for what a screen reader says."""
     kind = ' class="error"' if error else ""
     line = f"<p{kind}>{html.escape(words)}</p>"
     return {view.status: line} | ({view.announcer: line} if aloud else {})
 
 
 def count_line(tokens: int, window: int) -> str:
-    """ "12 / 1,024 tokens", and what of a long prompt the model will not see."""
+    """ "12 / 1,024 tokens", and how much of a long prompt the model will not see."""
     line = f"{tokens:,} / {window:,} tokens"
     if tokens <= window:
         return f"<p>{line}</p>"
