@@ -3,8 +3,8 @@
 The architecture is that of Radford et al., "Language Models are Unsupervised Multitask Learners"
 (2019), as OpenAI released it: https://github.com/openai/gpt-2/blob/master/src/model.py
 
-Modules and parameters bear the released names and shapes, so a state dict of `GPT2` *is* the
-content of a Hugging Face GPT-2 file: no renaming and no transposing stands between the two.
+Modules and parameters have the released names and shapes, so a state dict of `GPT2` *is* the
+content of a Hugging Face GPT-2 file: nothing is renamed or transposed between the two.
 
 Shapes:  B batch · T tokens of this call · P tokens in the cache before it · S = P + T
          C n_embd · H n_head · D = C / H · V vocab_size
@@ -70,7 +70,7 @@ class KVCache:
         self.length = 0
 
     def repeat(self, batch: int) -> KVCache:
-        """A cache for `batch` sequences that all begin as the one of this cache."""
+        """A cache for `batch` sequences that all begin like the one in this cache."""
         cache = copy.copy(self)
         cache.batch = batch
         cache.keys = [keys.repeat(batch, 1, 1, 1) for keys in self.keys]
@@ -78,7 +78,7 @@ class KVCache:
         return cache
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (B, H, T, D) behind the filled part; return all keys and values, (B, H, S, D)."""
+        """Store (B, H, T, D) after the filled part; return all keys and values, (B, H, S, D)."""
         keys, values, T = self.keys[layer], self.values[layer], key.size(2)
         keys.narrow(2, self.length, T).copy_(key)
         values.narrow(2, self.length, T).copy_(value)
@@ -115,7 +115,7 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(self.layer, key, value)  # (B, H, S, D)
         out = F.scaled_dot_product_attention(
-            query.to(key.dtype),  # a cache may be kept in another type than the model
+            query.to(key.dtype),  # a cache may have a different type than the model
             key,
             value,
             attn_mask=self._mask(T, key.size(2), x.device),
@@ -186,8 +186,8 @@ class GPT2(nn.Module):
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the token after each of `tokens`: (B, T) ids -> (B, T, V).
 
-        With a cache, `tokens` continue what the cache holds and are appended to it. `ValueError`
-        when they do not fit into the context window or into the cache.
+        With a cache, `tokens` continue what is in it and are appended to it. `ValueError` if they
+        do not fit into the context window or the cache.
         """
         return self.head(self.hidden(tokens, cache))
 

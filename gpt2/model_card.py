@@ -15,7 +15,7 @@ from gpt2.tokenizer import is_character_model
 
 @dataclass(frozen=True)
 class Losses:
-    """How well a model predicts a text that it was not trained on."""
+    """How well a model predicts a text it was not trained on."""
 
     data: str  # the name of that text, "my notes, the last tenth"
     loss: float | None = None  # nats per token
@@ -33,20 +33,20 @@ class CardSample:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card can say; what is not known stays out. Texts are Markdown unless noted."""
+    """What a card can say; anything unknown is left out. Texts are Markdown unless noted."""
 
     title: str  # plain
     base_model: str | None = None  # a Hub id, "openai-community/gpt2"
     license: str | None = None  # a Hub license id, "mit"; "other" needs the next two
     license_name: str | None = None
     license_link: str | None = None
-    tags: Sequence[str] = ()  # beside gpt2 and text-generation
+    tags: Sequence[str] = ()  # besides gpt2 and text-generation
     description: str = ""  # a paragraph
     data: str = ""  # what it was trained on
     training: Mapping[str, object] = field(default_factory=dict)  # setting -> value
     losses: Losses | None = None
     samples: Sequence[CardSample] = ()  # plain
-    memorization: str = ""  # what is known about texts that it repeats
+    memorization: str = ""  # what is known about the training text it repeats
     sha256: str | None = None  # of model.safetensors
 
 
@@ -75,7 +75,7 @@ def write_card(folder: str | Path, facts: CardFacts) -> Path:
 
 
 def _metadata(facts: CardFacts) -> str:
-    """The front matter, by the Hub's own library, which also writes `model-index`."""
+    """The front matter, made by the Hub's own library, which also writes `model-index`."""
     from huggingface_hub import EvalResult, ModelCardData
 
     losses = facts.losses or Losses(data="")

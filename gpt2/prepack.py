@@ -1,12 +1,12 @@
-"""Weights in the order in which oneDNN reads them: about twice as fast a decode on a CPU.
+"""Weights in the order in which oneDNN reads them: decoding is about twice as fast on a CPU.
 
-A generated token reads every weight once, so its speed is that of memory, and on the plain layout
-PyTorch's kernels reach half of that or less. `torch.compile` reorders constant weights into the
+Each generated token reads every weight once, so memory sets the pace, and on the plain layout
+PyTorch's kernels reach half its speed or less. `torch.compile` reorders constant weights into the
 blocks that oneDNN walks through; here the same operators are called without a compiler:
 https://github.com/pytorch/pytorch/blob/v2.13.0/torch/_inductor/fx_passes/mkldnn_fusion.py
 
-They are private to PyTorch. So they are first tried on a small product, and where they are missing
-or wrong (other versions, platforms, processors, number formats) the model stays as it is.
+They are private to PyTorch, so they are first tried on a small product. If they are missing or
+wrong (other versions, platforms, processors, number formats), the model stays as it is.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MIN_ROWS = 4
 
 
 def prepack(model: GPT2) -> GPT2:
-    """The model for inference with reordered weights, where this machine has a use for them.
+    """The model for inference, with reordered weights if this machine benefits from them.
 
-    The given model is used up: its matrices are released one by one, so that two copies of all
-    never exist. On another device than the CPU, or in float16 or float64, it is returned as it is.
+    The given model is used up: its matrices are released one by one, so that there are never two
+    copies of everything. Off the CPU, or in float16 or float64, it is returned as it is.
     """
     if model.device.type != "cpu" or not _works(model.wpe.weight.dtype):
         return model
@@ -48,7 +48,7 @@ class PackedGPT2(GPT2):
         for block in model.h:
             _pack_block(block)
             _trim()
-        if model.config.tie_word_embeddings:  # the rows of wte stay: tokens are looked up there
+        if model.config.tie_word_embeddings:  # the rows of wte stay, for looking up tokens
             self._head = PackedLinear(model.wte.weight)
         else:
             self._head = PackedLinear(model.lm_head.weight)
@@ -60,7 +60,7 @@ class PackedGPT2(GPT2):
 
     def new_cache(self, batch: int = 1, capacity: int | None = None) -> KVCache:
         # In float32 also for a bf16 model: PyTorch's attention of one query is 3 to 8 times faster
-        # there, and exacter, for cache memory that is small beside the weights.
+        # then, and more exact; the memory for that is small compared with the weights.
         like = self.wpe.weight.new_empty(0, dtype=torch.float32)
         return KVCache(self.config, batch, capacity or self.config.n_positions, like)
 
@@ -72,7 +72,7 @@ class PackedGPT2(GPT2):
 
 
 class PackedLinear(nn.Module):
-    """x @ weight.t() + bias, and a GELU if asked, of a weight (out, in) in oneDNN's order only."""
+    """x @ weight.t() + bias, and a GELU if asked for; weight (out, in), in oneDNN's order only."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def _pack_block(block: Block) -> None:
 
 
 def _trim() -> None:
-    """Give freed memory back to the system; of its own accord glibc keeps a third of the model."""
+    """Give freed memory back to the system; otherwise glibc keeps a third of the model."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 

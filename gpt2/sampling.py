@@ -24,13 +24,13 @@ _FIRST_LOOK = 1024  # how many of the likeliest tokens top-p tries before it sor
 class Sampling:
     """How to choose tokens. Anything but plain values in range raises `UserError`.
 
-    The one declaration of these settings: the command line's flags, the API's arguments, the page's
-    controls and the snippets are made from it.
+    These settings are declared only here: the command line's flags, the API's arguments, the page's
+    controls and the snippets are made from this class.
     """
 
     max_new_tokens: int = setting(
         100,
-        "the most new tokens, for each text",
+        "the most new tokens per text",
         title="Length",
         low=1,
         high=MAX_NEW_TOKENS,
@@ -39,7 +39,7 @@ class Sampling:
     )
     temperature: float = setting(
         0.8,
-        "0 always takes the likeliest token; higher is bolder",
+        "0 always picks the likeliest token; higher is bolder",
         low=0.0,
         high=100.0,
         slider=(0, 2, 0.05),
@@ -54,7 +54,7 @@ class Sampling:
     )
     top_p: float = setting(
         0.95,
-        "draw from the fewest tokens that hold this share of the probability; 1 = off",
+        "draw from the fewest tokens that add up to this probability; 1 = off",
         title="Top-p",
         above=0.0,
         high=1.0,
@@ -62,14 +62,14 @@ class Sampling:
     )
     repetition_penalty: float = setting(
         1.1,
-        "make tokens that are already in the text less likely; 1 = off",
+        "make tokens already in the text less likely; 1 = off",
         low=0.01,
         high=100.0,
         slider=(1, 2, 0.05),
     )
     seed: int = setting(
         0,
-        "the same seed gives the same text; -1 = random; sample i of several draws with seed + i",
+        "the same seed gives the same text; -1 = random; sample i uses seed + i",
         low=0,
         high=MAX_SEED - MAX_SAMPLES,
         asked=-1,
@@ -83,12 +83,12 @@ class Sampling:
         slider=(1, 4, 1),
     )
     stop: tuple[str, ...] = setting(
-        (), "end before this text", title="Stop text", high=1000, most=16, asked=""
+        (), "stop before this text", title="Stop text", high=1000, most=16, asked=""
     )
     stop_at_end_of_text: bool = setting(
-        True, "off: keep generating past <|endoftext|>", flag="--ignore-end"
+        True, "off: keep writing past <|endoftext|>", flag="--ignore-end"
     )
-    # New settings go last: the arguments of the HTTP endpoint have this order.
+    # New settings go last: the arguments of the HTTP endpoint follow this order.
     min_p: float = setting(
         0.0,
         "drop tokens below this share of the likeliest token's probability; 0 = off",
@@ -103,7 +103,7 @@ class Sampling:
 
 
 def resolve_seed(seed: object) -> object:
-    """A fresh random seed for -1; any other value as it is, for `Sampling` to judge."""
+    """A fresh random seed for -1; any other value as it is, for `Sampling` to check."""
     return secrets.randbelow(2**31) if type(seed) in (int, float) and seed == -1 else seed
 
 
@@ -126,9 +126,9 @@ def penalize(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
 def candidates(
     logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0.0
 ) -> Candidates:
-    """The kept set at a temperature above 0. Exactly k tokens stay under top-k, ties or not; under
-    top-p the fewest whose share reaches p; under min-p all that have that share of the likeliest's
-    probability (Nguyen et al. 2024, arXiv 2407.01082). Never none."""
+    """The kept set at a temperature above 0. Top-k keeps exactly k tokens, ties or not; top-p keeps
+    the fewest whose share reaches p; min-p keeps all with at least that share of the likeliest's
+    probability (Nguyen et al. 2024, arXiv 2407.01082). At least one is always kept."""
     return _above_share_of_likeliest(_likeliest(logits, temperature, top_k, top_p), min_p)
 
 
@@ -155,7 +155,7 @@ def _above_share_of_likeliest(kept: Candidates, min_p: float) -> Candidates:
 
 
 def _shares(scores: Tensor, temperature: float) -> Tensor:
-    # In float64: with 50257 shares the rounding of float32 moves the edge that top-p cuts, and its
+    # In float64: with 50257 shares, float32 rounding moves the edge at which top-p cuts, and its
     # range turns a tiny temperature into 0. Shifting by the maximum keeps 1e-30 from overflowing.
     return ((scores.double() - scores.max()) / temperature).softmax(0)
 
@@ -169,7 +169,7 @@ def _nucleus(ids: Tensor, probabilities: Tensor, top_p: float) -> Candidates:
 
 
 def draw(kept: Candidates, generator: torch.Generator) -> int:
-    """One token by a uniform number of `generator`."""
+    """One token, drawn with a uniform number from `generator`."""
     uniform = torch.rand((), dtype=torch.float64, generator=generator, device=generator.device)
     return int(invert(kept, uniform.to(kept.ids.device)))
 
@@ -182,7 +182,7 @@ def invert(kept: Candidates, uniforms: Tensor) -> Tensor:
 
 
 def sample(logits: Tensor, context: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """The next token after `context` (ids) given its logits (V,)."""
+    """The next token after `context` (ids), given its logits (V,)."""
     logits = penalize(logits.float(), context, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return int(logits.argmax())

@@ -1,1 +1,1 @@
-"""Training for others: what a server needs around `train.trainer`. `runs.Runs` is its one door."""
+"""Training for others: what a server needs around `train.trainer`. Enter through `runs.Runs`."""

@@ -22,7 +22,7 @@ from train.lora import merged
 from train.run_folder import RunFolder
 
 _STEP = Setting("of a checkpoint", name="step", kind="int", low=0)
-_GONE = "There is no checkpoint at this step, or not anymore. Choose another."
+_GONE = "There is no checkpoint at this step, or it no longer exists. Choose another."
 
 
 def parse_step(step: object, run: RunFolder) -> int:
@@ -44,7 +44,7 @@ def export_checkpoint(run: RunFolder, step: int) -> Path:
         with replacing_folder(target, aside=f"{ASIDE}{secrets.token_hex(8)}") as aside:
             save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))
     except (OSError, KeyError) as error:
-        if not target.is_dir():  # another caller may have made it meanwhile
+        if not target.is_dir():  # another caller may have made it in the meantime
             raise UserError(f"The model at step {step} could not be written: {error}.") from None
     return target
 
@@ -62,7 +62,7 @@ def zip_folder(folder: Path, downloads: Path, name: str) -> Path:
     place = downloads / secrets.token_hex(16)
     place.mkdir(parents=True)
     try:
-        # Weights do not compress: stored, a gigabyte takes seconds instead of a minute.
+        # Weights do not compress. Stored as they are, a gigabyte takes seconds instead of a minute.
         with zipfile.ZipFile(place / f"{name}.zip", "w", zipfile.ZIP_STORED) as archive:
             for path in sorted(folder.iterdir()):
                 if path.is_file():

@@ -1,4 +1,4 @@
-"""Random ids of 128 bits: of runs, where the id is the capability, and of visitors."""
+"""Random 128-bit ids: for runs, where the id is the capability, and for visitors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def new_id() -> str:
 
 
 def is_id(value: object) -> bool:
-    """Whether `value` has an id's form; only then may it become a path or be looked up."""
+    """Whether `value` looks like an id; only then may it become a path or be looked up."""
     return type(value) is str and _ID.fullmatch(value) is not None
 
 
 def find_id(value: object, known: Iterable[str]) -> str | None:
-    """The known id that `value` is. All are compared, each in constant time, so that the time of
-    an answer says nothing about how near a guess was."""
+    """The known id that equals `value`. All are compared, each in constant time, so that the
+    response time says nothing about how close a guess was."""
     found = None
     if is_id(value):
         for one in known:
@@ -32,6 +32,6 @@ def find_id(value: object, known: Iterable[str]) -> str | None:
 
 
 def digest(owner: object) -> str | None:
-    """What is kept of a visitor's id, None for what is none: who reads the disk cannot become
-    them."""
+    """What is stored of a visitor's id, so that nobody who reads the disk can become them. None
+    if `owner` is not an id."""
     return hashlib.sha256(owner.encode()).hexdigest() if is_id(owner) else None

@@ -1,4 +1,4 @@
-"""What one server gives away to all its visitors together."""
+"""What one server grants to all its visitors together."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from gpt2.settings import check, setting
 class Limits:
     """The defaults suit a Space of 2 cores, 16 GB and 50 GB of disk."""
 
-    running: int = setting(1, "runs at a time, over all visitors", low=0)
-    running_per_owner: int = setting(1, "runs at a time, of one visitor", low=0)
-    waiting_per_owner: int = setting(1, "runs of one visitor that wait", low=0)
-    waiting: int = setting(40, "runs that wait, over all visitors", low=0)
-    text_bytes: int = setting(20_000_000, "of one text", low=0)
+    running: int = setting(1, "runs at a time, for all visitors together", low=0)
+    running_per_owner: int = setting(1, "runs at a time, per visitor", low=0)
+    waiting_per_owner: int = setting(1, "waiting runs per visitor", low=0)
+    waiting: int = setting(40, "waiting runs, for all visitors together", low=0)
+    text_bytes: int = setting(20_000_000, "of a single text", low=0)
     disk_bytes: int = setting(
-        20_000_000_000, "all runs together, what they may still grow to included", low=0
+        20_000_000_000, "all runs together, including what they may still grow to", low=0
     )
-    free_disk_bytes: int = setting(2_000_000_000, "always left free on the disk", low=0)
+    free_disk_bytes: int = setting(2_000_000_000, "always kept free on the disk", low=0)
     memory_share: float = setting(0.6, "of the machine's memory, for one run", low=0.0)
     run_seconds: float = setting(
-        3 * 3600.0, "of one stretch; then a run stops and keeps what it has", low=0.0
+        3 * 3600.0, "per run; then it stops and keeps what it has", low=0.0
     )
     expire_seconds: float = setting(
-        7 * 86_400.0, "how long a run is kept after the last look or change", low=0.0
+        7 * 86_400.0, "how long a run is kept after it was last viewed or changed", low=0.0
     )
     download_seconds: float = setting(
-        3600.0, "how long a zip, or an exported checkpoint, is kept", low=0.0
+        3600.0, "how long a zip or an exported checkpoint is kept", low=0.0
     )
-    # A worker is of lower priority and never spins, so generation hardly feels it
+    # A worker has lower priority and never spins, so it hardly slows generation
     # (benchmarks/while_training.py).
-    threads: int = setting(core_count, "of the process that trains", low=0)
+    threads: int = setting(core_count, "of the training process", low=0)
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,7 +1,7 @@
 """How long a training step takes here: python -m service.pace JSON, a short process.
 
-Running out of memory or time ends this process, not the one that asks. Of a deep model only one
-and two layers are built and timed; the others take as long as the second.
+Running out of memory or time ends this process, not the one that asks. For a deep model, only one
+and two layers are built and timed; each further layer takes as long as the second.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from train.optimizer import build_optimizers
 
 _ROOT = Path(__file__).parents[1]
 _PROBE_SECONDS = 120.0
-_WHOLE_LAYERS = 4  # up to so many are timed as they are
+_WHOLE_LAYERS = 4  # models with no more layers are timed as they are
 _ENOUGH_SECONDS = 0.5  # a longer pass is timed once
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds, on the machine and with the threads that measured them."""
+    """Seconds, on this machine and with this many threads."""
 
     window: float  # forward and backward of one window
     update: float  # of all weights
@@ -43,7 +43,7 @@ class Pace:
 
 
 def measure(shape: ModelConfig, config: TrainConfig) -> Pace:
-    """Of one window at a time, which costs no less than in a batch."""
+    """The pace for one window at a time, which costs no less than in a batch."""
     if shape.n_layer <= _WHOLE_LAYERS:
         return _measure(shape, config)
     one, two = (_measure(replace(shape, n_layer=layers), config) for layers in (1, 2))
@@ -86,7 +86,7 @@ def _measure(shape: ModelConfig, config: TrainConfig) -> Pace:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The median of three after a first one, unless the first takes long."""
+    """The median of three passes after a first one, or just the first if it takes long."""
     times = []
     for _ in range(4):
         started = time.perf_counter()
@@ -104,12 +104,12 @@ _measuring = threading.Lock()
 
 
 def find_pace(shape: ModelConfig, config: TrainConfig, threads: int) -> Pace:
-    """The pace of such a model here, measured once. What does not change it is left out."""
+    """The pace of such a model here, measured once; only settings that affect it count."""
     names = ("block_size", "lora_rank", "lora_targets", "precision", "optimizer", "dropout")
     told = {name: getattr(config, name) for name in (*names, "gradient_checkpointing")}
     wanted = {"shape": asdict(shape), "config": told, "threads": threads}
     key = json.dumps(wanted, sort_keys=True)
-    with _measuring:  # two at a time would slow each other
+    with _measuring:  # two at a time would slow each other down
         if key not in _paces:
             _paces[key] = _measure_in_process(key, threads)
         return _paces[key]
@@ -131,12 +131,12 @@ def _measure_in_process(wanted: str, threads: int) -> Pace:
     except subprocess.TimeoutExpired:
         raise UserError(
             f"A single step of this model takes more than {_PROBE_SECONDS / 60:.0f} minutes here. "
-            "Choose a smaller model or shorter blocks."
+            "Choose a smaller model or a smaller block size."
         ) from None
     except (subprocess.CalledProcessError, ValueError, TypeError):
         raise UserError(
-            "A step of this model could not be measured: it probably does not fit into this "
-            "machine's memory. Choose a smaller model or shorter blocks."
+            "A step of this model could not be measured: it probably does not fit in this "
+            "machine's memory. Choose a smaller model or a smaller block size."
         ) from None
 
 

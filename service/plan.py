@@ -14,36 +14,36 @@ from service.request import EFFORTS, Effort
 from train.config import TrainConfig
 from train.job import finetune_config
 
-_START_SECONDS = 8.0  # a process, its imports, the index, the result and its memorization
+_START_SECONDS = 8.0  # starting a process, imports, the index, the result and its memorization
 _PROCESS_BYTES = 400e6  # PyTorch and the tables, without a model
 _BLOCK = 256
-_EVALUATION_SHARE = 0.2  # of the time of training
+_EVALUATION_SHARE = 0.2  # of the training time
 _FORWARD_SPEED = 2.5  # times the speed of forward and backward
 _MIN_VALIDATION_WINDOWS = 8
-_SIZES = (8, 4, 2)  # windows per step: the largest with which the preset still makes
-_STEPS_WANTED = 80  # so many steps
+_SIZES = (8, 4, 2)  # windows per step: the largest with which the preset still has
+_STEPS_WANTED = 80  # this many steps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Time is what this machine would need with nothing else to do."""
+    """Times are what this machine would need with nothing else to do."""
 
     seconds_per_step: float
-    seconds: float  # of the whole run: its start, training, evaluations, samples
-    overhead: float  # the time of all that by the time of the steps alone, but for the start
-    memory_bytes: int  # at its peak, the process included
+    seconds: float  # for the whole run: start, training, evaluations, samples
+    overhead: float  # all of that but the start, divided by the time of the steps alone
+    memory_bytes: int  # at its peak, including the process
     disk_bytes: int  # at its largest
     steps: int
-    note: str | None  # what the visitor should know
+    note: str | None  # something the visitor should know
     config: TrainConfig  # exactly what would run
-    validation_tokens: int  # each evaluation measures at most so many
+    validation_tokens: int  # the most that each evaluation measures
 
 
 def plan_runs(
     shape: ModelConfig, changes: dict[str, Any], tokens: int, limits: Limits
 ) -> dict[str, Plan]:
-    """The plan of each preset over a text of so many tokens. The first time for a model's shape
-    takes a few seconds (a step is measured in a short process of its own), later times none.
+    """The plan of each preset for a text of `tokens` tokens. The first call for a model's shape
+    takes a few seconds (a step is measured in a short process of its own); later ones take none.
 
     `UserError` when the run does not fit this machine's memory.
     """
@@ -94,7 +94,7 @@ def make_plan(
 
 
 def first_config(shape: ModelConfig, changes: dict[str, Any]) -> TrainConfig:
-    """The visitor's settings over those that suit the model."""
+    """The settings that suit the model, with the visitor's changes."""
     block = min(changes.get("block_size", _BLOCK), shape.n_positions)
     changes = changes | {"block_size": block}
     if "learning_rate" in changes:
@@ -105,7 +105,7 @@ def first_config(shape: ModelConfig, changes: dict[str, Any]) -> TrainConfig:
 
 
 def _fit_batch(config: TrainConfig, pace: Pace, effort: Effort) -> TrainConfig:
-    """Many small steps teach more in little time than a few large ones."""
+    """In a short time, many small steps teach more than a few large ones."""
     for size in _SIZES:
         if _STEPS_WANTED * (size * pace.window + pace.update) <= effort.seconds:
             break
@@ -114,14 +114,14 @@ def _fit_batch(config: TrainConfig, pace: Pace, effort: Effort) -> TrainConfig:
 
 
 def _fit_memory(config: TrainConfig, shape: ModelConfig, limits: Limits) -> TrainConfig:
-    """Fewer windows at a time, where that is enough. `UserError` where one is too many."""
+    """Fewer windows at a time, if that is enough. `UserError` if even one is too many."""
     most = limits.run_memory_bytes
     while memory(shape, config) > most:
         if config.micro_batch_size == 1:
             raise UserError(
                 f"This run needs about {memory(shape, config) / 1e9:.1f} GB of memory; a run may "
-                f"use {most / 1e9:.1f} GB here. Choose a smaller model, or, under Advanced, LoRA "
-                "(a rank of 8), shorter blocks or gradient checkpointing."
+                f"use {most / 1e9:.1f} GB here. Choose a smaller model or, under Advanced, a LoRA "
+                "rank of 8, a smaller block size or gradient checkpointing."
             )
         config = replace(config, micro_batch_size=config.micro_batch_size // 2)
     return config
@@ -130,7 +130,7 @@ def _fit_memory(config: TrainConfig, shape: ModelConfig, limits: Limits) -> Trai
 def _steps(
     config: TrainConfig, pace: Pace, token_seconds: float, effort: Effort, tokens: int
 ) -> int:
-    """What the time allows, within the preset's epochs, but not too few to see anything."""
+    """As many as the time and the preset's epochs allow, but not too few to see anything."""
     step = config.batch_size * pace.window + pace.update
     samples = (effort.measurements + 1) * effort.sample_tokens * token_seconds
     in_time = max(0.0, effort.seconds - samples) * (1 - _EVALUATION_SHARE) / step
@@ -153,24 +153,24 @@ def _schedule(config: TrainConfig, changes: dict, effort: Effort, steps: int) ->
 
 
 def _validation_tokens(config: TrainConfig) -> int:
-    """So many that all evaluations together take about a fifth of the time of training."""
+    """As many as let all evaluations together take about a fifth of the training time."""
     trained = config.steps * config.batch_size * config.block_size
     share = _EVALUATION_SHARE * _FORWARD_SPEED / _times(config.evaluate_every, config.steps)
     return max(_MIN_VALIDATION_WINDOWS * config.block_size, int(trained * share)) + 1
 
 
 def _times(every: int, steps: int) -> int:
-    """How often something happens: at step 0, every so many steps, and at the end."""
+    """How often something happens: at step 0, every `every` steps, and at the end."""
     return 2 if not every else 1 + -(-steps // every)
 
 
 def _sample_seconds(shape: ModelConfig) -> float:
-    """A generated token: its weights are read once, and every layer has its own costs."""
+    """Per generated token: all weights are read once, and every layer has its own cost."""
     return 4 * empty_model(shape).parameter_count() / 4e9 + 1e-3 * shape.n_layer
 
 
 def memory(shape: ModelConfig, config: TrainConfig) -> float:
-    """Bytes at the peak of a run: weights, gradients, AdamW's two means, a copy for a checkpoint,
+    """Peak bytes of a run: weights, gradients, AdamW's two means, a copy for a checkpoint,
     activations, logits."""
     weights = empty_model(shape).parameter_count()
     trained = _trained(shape, config)
@@ -198,7 +198,7 @@ def _note(seconds: float, limits: Limits) -> str | None:
     if seconds <= limits.run_seconds:
         return None
     return (
-        f"This would take about {seconds / 3600:.1f} hours, and a run may take "
-        f"{limits.run_seconds / 3600:.1f} here. It will stop then and keep what it has; you can "
-        "resume it."
+        f"This would take about {seconds / 3600:.1f} hours, but a run may take "
+        f"only {limits.run_seconds / 3600:.1f} here. It will stop then and keep what it has; you "
+        "can resume it."
     )

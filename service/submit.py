@@ -1,4 +1,4 @@
-"""From a visitor's request to a run folder that waits for its turn."""
+"""From a visitor's request to a run folder that waits in the queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from train.data import hold_out_tail, open_corpus
 from train.job import begin_run, start_from_model
 from train.run_folder import RunFolder
 
-_BYTES_PER_BYTE = 4  # tokens of at most 4 bytes, of a text whose every byte is one
+_BYTES_PER_BYTE = 4  # tokens take at most 4 bytes, and every byte of a text may be one
 
 
 def create_run(
@@ -30,10 +30,10 @@ def create_run(
     require_room: Callable[[int], None],
 ) -> None:
     """Write the run folder of `request` at `aside`, to be renamed to `final`: tokens, config, what
-    was asked for. The base is opened once and the text is read once. The text itself is gone
-    afterwards, the upload too. On an error nothing is left but the upload.
+    was asked for. The base is opened once and the text is read once. Afterward, the text itself
+    and the upload are gone. On an error, only the upload is left.
 
-    `require_room` is asked whether there is room for so many bytes before any is written.
+    `require_room` is called with the number of bytes needed, before any are written.
     """
     start, changes = start_from_model(request.model), dict(request.changes)
     try:
@@ -91,14 +91,14 @@ def _describe(
 
 
 def _keep_base(run: RunFolder, final: Path, base: Path) -> None:
-    """A base model that is another run's may be discarded before this run ends: keep it."""
+    """Keep a base model that belongs to another run: it may be discarded before this run ends."""
     if final.parent not in base.absolute().parents:
         return
     (run.path / "base").mkdir()
     for path in base.iterdir():
         if path.is_file():
             try:
-                os.link(path, run.path / "base" / path.name)  # costs no room
+                os.link(path, run.path / "base" / path.name)  # takes no space
             except OSError:
                 shutil.copy2(path, run.path / "base" / path.name)
     run.describe(run.description() | {"base": str(final / "base")})

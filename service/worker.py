@@ -1,8 +1,8 @@
 """The process that trains one run, python -m service.worker RUN; or the same in slices.
 
-Either holds the run's lock while it works, tells by a heartbeat what it does, ends on a stop
-request, and leaves a checkpoint, a state and its cause. What it was doing when it was killed is
-lost back to the last checkpoint; the rest continues bit for bit.
+Either one holds the run's lock while it works, reports what it is doing with a heartbeat, ends on
+a stop request, and leaves a checkpoint, a state and its cause. If it is killed, the work since the
+last checkpoint is lost; from there, the run continues bit for bit.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from train.run_folder import Progress, RunFolder
 from train.states import RunState
 from train.trainer import Trainer, TrainingFailed
 
-PAUSED = "The run waits for its next slice of time."
+PAUSED = "The run is waiting for its next time slice."
 _NICENESS = 10
-_OOM_SCORE = 600  # of 1000: where memory runs out, the system ends this process, not the server
-_MEASURED = Sampling(max_new_tokens=150, samples=4)  # what the memorization of a result is made of
+_OOM_SCORE = 600  # of 1000: if memory runs out, the system ends this process, not the server
+_MEASURED = Sampling(max_new_tokens=150, samples=4)  # for a result's memorization
 
 
 def train_slice(run_path: Path, seconds: float) -> Iterator[Progress]:
-    """Go on with a run for so many seconds, save, and leave; finish it if its end comes first.
+    """Continue a run for `seconds`, save, and leave; or finish it if its end comes first.
 
-    The worker is one long slice. `UserError` when another process holds the run; whatever else
-    goes wrong ends the run as "failed", with the cause in its state. Between slices the run is
+    The worker is one long slice. `UserError` if another process holds the run; anything else that
+    goes wrong ends the run as "failed", with the cause in its state. Between slices, the run is
     "interrupted".
     """
     yield from _work(Path(run_path), seconds, pause=True, stop_signaled=lambda: False)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train the run to its end, its time limit or a stop; 0 if it has a model then, else 1."""
+    """Train the run to its end, its time limit or a stop; 0 if it then has a model, else 1."""
     parser = argparse.ArgumentParser(prog="python -m service.worker", description=__doc__)
     parser.add_argument("run", type=Path)
     path = parser.parse_args(arguments).run
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _lower_priority() -> None:
-    """The server comes first: for the processor, and where memory runs out."""
+    """The server comes first, both for the processor and when memory runs out."""
     os.nice(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
@@ -77,7 +77,7 @@ def _lower_priority() -> None:
 def _work(
     path: Path, seconds: float, pause: bool, stop_signaled: Callable[[], bool]
 ) -> Iterator[Progress]:
-    """Hold the run and train it; every end is recorded before the lock is let go."""
+    """Hold the run and train it; any ending is recorded before the lock is released."""
     run = RunFolder.open(path)
     with ipc.run_lock(path), ipc.Heartbeat(path) as heartbeat, join() as world:
         ipc.remove(path, ipc.TICKET)
@@ -89,7 +89,7 @@ def _work(
         except (TrainingFailed, DiskFull, UserError) as error:
             _fail(run, str(error))
         except MemoryError:
-            _fail(run, "Out of memory. Choose a smaller model, batch or block; then start again.")
+            _fail(run, "Out of memory. Choose a smaller model, batch or block size and try again.")
         except Exception as error:
             traceback.print_exc()
             _fail(
@@ -99,25 +99,25 @@ def _work(
 
 
 _NO_ROOM = (
-    "The server's disk is full. The last checkpoint is whole: discard what you no longer need, "
+    "The server's disk is full. The last checkpoint is intact: discard what you no longer need, "
     "then resume."
 )
 _UNEXPECTED = (
-    "Training ended with an unexpected error ({error}); the end of its log says more. The last "
-    "checkpoint is whole: resume to try again from there."
+    "Training ended with an unexpected error ({error}); see the end of the log. The last "
+    "checkpoint is intact: resume to try again from there."
 )
 
 
 def _fail(run: RunFolder, cause: str) -> None:
-    cause = cause.replace(str(run.path), "the run's folder")  # visitors need not know where
+    cause = cause.replace(str(run.path), "the run's folder")  # visitors need not know where it is
     print(f"failed: {cause}", file=sys.stderr)
     ipc.remove(run.path, ipc.STOP)
-    with suppress(DiskFull):  # no room to write down even that
+    with suppress(DiskFull):  # not even room to write that down
         run.set_state(RunState.FAILED, cause=cause)
 
 
 class _Session:
-    """From the start, or the newest checkpoint, to the next end of any kind."""
+    """From the start or the newest checkpoint to whatever ends it next."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class _Session:
     ) -> None:
         self.run, self.heartbeat, self.stop_signaled = run, heartbeat, stop_signaled
         self.seconds, self.deadline = seconds, time.monotonic() + seconds
-        self.moved = False  # the shortest slice makes a step: else a run might never end
+        self.moved = False  # even the shortest slice makes a step, or a run might never end
         self.job = _limited(existing_job(run.path, world, ()))
         self.text = _training_text(self.job)
         self.trainer = Trainer(self.job.model, self.job.data, self.job.config, run, world)
@@ -143,7 +143,7 @@ class _Session:
             yield progress
 
     def finish(self, pause: bool) -> None:
-        """Leave a model and say why this was the end; or, to `pause`, only the checkpoint."""
+        """Leave a model and say why the run ended; or, to `pause`, leave only the checkpoint."""
         stop = ipc.read(self.run.path, ipc.STOP)
         if pause and not stop and not self.trainer.finished and not self.stop_signaled():
             self.run.set_state(RunState.TRAINING, self.trainer.state.step, PAUSED)
@@ -151,10 +151,10 @@ class _Session:
         keep = stop.get("keep", "best")
         done, step = self.trainer.finished, self.trainer.state.step
         self.trainer.export("best" if done else keep)
-        if not self.stop_signaled():  # then there are only seconds left
+        if not self.stop_signaled():  # if it was, there are only seconds left
             try:
                 self._measure_memorization()
-            except Exception:  # the model is written: a run doesn't fail for want of a figure
+            except Exception:  # the model is written, so a missing figure does not fail the run
                 traceback.print_exc()
         self.run.checkpoints.prune([step, self.trainer.state.best_step])
         ipc.remove(self.run.path, ipc.STOP)
@@ -172,19 +172,19 @@ class _Session:
         if done and state.step < steps:
             return (
                 f"Stopped early at step {state.step} of {steps}: the validation loss had not "
-                f"fallen {state.since_best} times in a row. The best state is kept."
+                f"improved {state.since_best} times in a row. The best state is kept."
             )
         if done:
             return None
         kept = (
-            f"Its state at step {state.step} is saved and its model can be used. Resume continues "
+            f"The state at step {state.step} is saved, and the model can be used. Resume continues "
             "from there."
         )
         if stop:
             return f"You stopped it at step {state.step} of {steps}. {kept}"
         if self.stop_signaled():
-            return f"The server asked it to end at step {state.step} of {steps}. {kept}"
-        return f"It reached the limit of {self.seconds / 60:.0f} minutes a run. {kept}"
+            return f"The server asked it to stop at step {state.step} of {steps}. {kept}"
+        return f"It reached the limit of {self.seconds / 60:.0f} minutes per run. {kept}"
 
     def _measure_memorization(self) -> None:
         self.heartbeat.phase(RunState.SAMPLING)
@@ -199,13 +199,13 @@ class _Session:
 
 
 def _limited(job: Job) -> Job:
-    """Of a long validation text so much is measured as the plan of the run has time for."""
+    """Limit a long validation text to what the plan has time to measure."""
     tokens = ipc.read(job.run.path, ipc.REQUEST).get("validation_tokens")
     return replace(job, data=replace(job.data, validation=job.data.validation[:tokens]))
 
 
 def _training_text(job: Job) -> TrainingText:
-    """The index for the memorization, made once."""
+    """The index for measuring memorization, built once."""
     text = open_training_text(job.run.tokens, job.data)
     if text is None:
         text = TrainingText.build(job.data.train, job.data.tokenizer)
@@ -217,4 +217,4 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # taking PyTorch down in order takes a second in which the next run waits
+    os._exit(status)  # an orderly PyTorch shutdown takes a second, and the next run is waiting

@@ -1,1 +1,1 @@
-"""Training: text to tokens, the step, and a run as a folder."""
+"""Training: text to tokens, the training step, and runs as folders."""

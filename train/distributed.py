@@ -1,8 +1,8 @@
-"""One process or many: `World` is what a rank knows of the others.
+"""One process or many: `World` is what a rank knows about the others.
 
-Under torchrun every rank reads its own rows of each batch; DistributedDataParallel averages the
-gradients, FullyShardedDataParallel (FSDP2) also shards weights and optimizer state. A rank alone
-needs none of it, and every method is then a plain value; it does not wait for FSDP's import either.
+Under torchrun, every rank reads its own rows of each batch; DistributedDataParallel averages the
+gradients, and FullyShardedDataParallel (FSDP2) also shards weights and optimizer state. A single
+rank needs none of this: every method just returns its own value, and FSDP is not even imported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class World:
         return self.rank == 0
 
     def rows(self, batch_size: int) -> slice:
-        """This rank's rows of a batch; ranks may have unequal numbers of them, at least one."""
+        """This rank's rows of a batch; ranks may have unequal numbers of rows, but at least one."""
         each, more = divmod(batch_size, self.size)
         start = self.rank * each + min(self.rank, more)
         return slice(start, start + each + (self.rank < more))
@@ -44,7 +44,7 @@ class World:
         return value
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so."""
+        """Whether it is true on any rank."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def barrier(self) -> None:
@@ -54,7 +54,7 @@ class World:
 
 @contextmanager
 def join() -> Iterator[World]:
-    """The world that torchrun describes in the environment; one rank on the best device without."""
+    """The world that torchrun describes in the environment, else one rank on the best device."""
     cuda = torch.cuda.is_available()
     if "RANK" not in os.environ:
         yield World(device=torch.device("cuda" if cuda else "cpu"))
@@ -71,7 +71,7 @@ def join() -> Iterator[World]:
 
 
 def wrap(loss: nn.Module, world: World, shard: bool) -> nn.Module:
-    """`loss`, a module around the model at `loss.model`, with gradients averaged over the ranks."""
+    """`loss`, a module around the model in `loss.model`, with gradients averaged over the ranks."""
     if world.size == 1:
         return loss
     if not shard:
@@ -84,7 +84,7 @@ def wrap(loss: nn.Module, world: World, shard: bool) -> nn.Module:
 
 
 def accumulating(wrapped: nn.Module, last: bool):
-    """A context for one micro-batch: gradients are exchanged in the last one only.
+    """A context for one micro-batch: gradients are exchanged only in the last one.
 
     DDP reads its switch in the forward, so the context must span both passes.
     """
@@ -94,8 +94,8 @@ def accumulating(wrapped: nn.Module, last: bool):
 
 
 def gathered(model: GPT2) -> GPT2:
-    """The model itself, or, of a sharded one, a plain copy on every rank: for evaluation, samples
-    and export, which would otherwise run past FSDP's hooks."""
+    """The model itself or, if it is sharded, a plain copy on every rank: for evaluation, samples
+    and export, which would otherwise bypass FSDP's hooks."""
     if not any(map(_is_sharded, model.parameters())):
         return model
     plain = empty_model(model.config)
@@ -105,13 +105,13 @@ def gathered(model: GPT2) -> GPT2:
 
 
 def full(tensor: Tensor) -> Tensor:
-    """A plain CPU copy of a tensor; of a sharded one on every rank."""
+    """A plain CPU copy of a tensor; if it is sharded, on every rank."""
     tensor = tensor.detach()
     return (tensor.full_tensor() if _is_sharded(tensor) else tensor).cpu().contiguous()
 
 
 def fill(target: Tensor, value: Tensor) -> None:
-    """The way back of `full`."""
+    """The inverse of `full`."""
     with torch.no_grad():
         if _is_sharded(target):
             from torch.distributed.tensor import distribute_tensor

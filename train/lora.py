@@ -1,4 +1,4 @@
-"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): train x A B beside a frozen x W."""
+"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): train x A B next to a frozen x W."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MATRICES = ("c_attn", "c_proj", "c_fc")
 
 
 class LoraLinear(Linear):
-    """A `Linear` with its own parameters kept, by name too, and a low-rank update beside them."""
+    """A `Linear` that keeps its own parameters and their names, plus a low-rank update."""
 
     def __init__(self, base: Linear, rank: int, alpha: float, dropout: float) -> None:
         nn.Module.__init__(self)
@@ -48,7 +48,7 @@ def add_lora(model: GPT2, config: TrainConfig) -> None:
     """Freeze `model` and add updates to the matrices that the config names, in place."""
     targets = [target.strip() for target in config.lora_targets.split(",")]
     if unknown := [target for target in targets if target not in MATRICES]:
-        raise UserError(f"lora_targets: {unknown[0]!r} is none of {', '.join(MATRICES)}.")
+        raise UserError(f"lora_targets: {unknown[0]!r} is not one of {', '.join(MATRICES)}.")
     model.requires_grad_(False)
     for block in model.h:
         for parent in (block.attn, block.mlp):
@@ -59,8 +59,8 @@ def add_lora(model: GPT2, config: TrainConfig) -> None:
 
 
 def merged(model: GPT2) -> GPT2:
-    """The model itself, or one of plain layers where it has low-rank updates; weights are shared
-    but for those."""
+    """The model itself or, if it has low-rank updates, one with plain layers; other weights are
+    shared."""
     if not any(isinstance(module, LoraLinear) for module in model.modules()):
         return model
     plain = empty_model(model.config)

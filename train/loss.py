@@ -1,4 +1,4 @@
-"""The next-token loss of a batch, with the head and the loss as one operation."""
+"""The next-token loss of a batch, with the head and the loss fused into one operation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from gpt2.model import GPT2
 
-_ROWS_A_PRODUCT = 1024  # positions whose logits exist at a time
+_ROWS_A_PRODUCT = 1024  # positions whose logits exist at the same time
 _LOGITS_A_SOFTMAX = 64 * 50257  # few enough to stay in the cache
 
 
@@ -31,9 +31,9 @@ class _HeadLoss(torch.autograd.Function):
     """cross_entropy(hidden @ weight.T, targets, reduction="sum"), differentiated as it goes.
 
     A position's logits, (V,), are needed only for its own loss and gradient. So they are computed
-    for some positions at a time and turned into their gradient where they lie: log-probabilities,
-    probabilities and gradient of all positions are never in memory together. For 4 x 256 tokens of
-    GPT-2 that is 0.6 GB less.
+    for some positions at a time and turned into their gradient in place: log-probabilities,
+    probabilities and gradients of all positions are never in memory together. For 4 x 256 tokens
+    of GPT-2, that saves 0.6 GB.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""How much of what a model writes stands word for word in the text it was trained on.
+"""How much of what a model writes appears word for word in the text it was trained on.
 
-The training tokens are sorted once by a hash of the 8 tokens that begin at each place. Any 8 tokens
-are then found by bisection, and from each place where they stand the match is followed as far as it
-goes. Only the order, 4 bytes a token, is kept beside the tokens.
+The training tokens are sorted once by a hash of the 8 tokens that start at each place. Any 8 tokens
+are then found by bisection, and from each place where they occur the match is followed as far as it
+goes. Only this order, 4 bytes per token, is kept along with the tokens.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from train.data import Corpus, open_corpus
 
 GRAM = 8  # tokens
 _FILE = "grams.npy"
-_NEAR = 4 * GRAM  # tokens beside a match within which it is followed by the character
-_PLACES = 64  # of equally long matches that are followed by the character
+_NEAR = 4 * GRAM  # tokens around a match, within which it is extended by character
+_PLACES = 64  # of equally long matches, those that are extended by character
 _FACTORS = np.array([0x9E3779B97F4A7C15 ** (k + 1) % 2**64 | 1 for k in range(GRAM)], np.uint64)
 
 
 @dataclass(frozen=True)
 class Memorization:
-    """Of one sample, or of several taken together."""
+    """The result for one sample, or for several taken together."""
 
-    longest: str  # the longest passage that stands in the training text; "" below 8 tokens
+    longest: str  # the longest passage that is in the training text; "" below 8 tokens
     longest_characters: int
     share_of_8_grams: float  # 0 to 1: of the samples' runs of 8 tokens
 
 
 @dataclass(frozen=True)
 class _Match:
-    """The longest match that begins at a token of a sample."""
+    """The longest match that starts at a token of a sample."""
 
-    length: int  # tokens, GRAM or more; 0 where there is none
-    places: np.ndarray  # where it stands in the training tokens, perhaps not all of them
+    length: int  # tokens, GRAM or more; 0 if there is none
+    places: np.ndarray  # where it occurs in the training tokens, perhaps not every place
 
 
 _NONE = _Match(0, np.zeros(0, np.int64))
@@ -62,12 +62,12 @@ class TrainingText:
         return cls(tokens, np.argsort(_mix(hashes), kind="stable").astype(np.uint32), tokenizer)
 
     def save(self, folder: Path) -> None:
-        """Write the index beside the tokens, whole or not at all."""
+        """Write the index next to the tokens, whole or not at all."""
         with replacing(folder / _FILE) as aside, open(aside, "wb") as file:
             np.save(file, self._order)
 
     def measure(self, *samples: str) -> Memorization:
-        """The samples taken together."""
+        """The result for the samples taken together."""
         longest, found, grams = "", 0, 0
         for sample in samples:
             ids = self._encode(sample)
@@ -78,7 +78,7 @@ class TrainingText:
         return Memorization(longest, len(longest), found / grams if grams else 0.0)
 
     def spans(self, sample: str) -> list[tuple[str, bool]]:
-        """The sample cut into (text, whether it stands in the training text: 8 tokens or more).
+        """The sample cut into (text, whether the training text has it, in 8 tokens or more).
         Joined, the texts are the sample."""
         ids = self._encode(sample)
         covered = np.zeros(len(ids), bool)
@@ -100,7 +100,7 @@ class TrainingText:
         return self._tokenizer.encode(sample, continues=True)  # exactly its characters
 
     def _matches(self, ids: list[int]) -> list[_Match]:
-        """The longest match from each token on."""
+        """The longest match starting at each token."""
         sample = np.array(ids, np.int64)
         starts = len(ids) - GRAM + 1
         if starts < 1 or len(self._order) == 0:
@@ -130,7 +130,7 @@ class TrainingText:
         return _mix((grams * _FACTORS).sum(1, dtype=np.uint64))
 
     def _follow(self, sample: np.ndarray, places: np.ndarray) -> _Match:
-        """As far as any of `places` goes on as `sample` does."""
+        """Follow `sample` from `places` for as long as any of them matches."""
         length = 0
         while length < len(sample) and len(places):
             same = places[places + length < len(self._tokens)]
@@ -141,11 +141,11 @@ class TrainingText:
         return _Match(length, places) if length >= GRAM else _NONE
 
     def _longest(self, ids: list[int], matches: list[_Match]) -> str:
-        """The longest passage among the matches, each followed by the character on both sides: it
+        """The longest passage among the matches, each extended by character on both sides, so it
         may begin and end within a token."""
         longest, end = "", 0
         for index, match in enumerate(matches):
-            if match.length and index + match.length > end:  # else it is a part of one before
+            if match.length and index + match.length > end:  # else it is part of an earlier one
                 end = index + match.length
                 for place in match.places[:_PLACES]:
                     passage = self._grow(ids, index, int(place), match.length)
@@ -168,14 +168,14 @@ class TrainingText:
 
 
 class TrainingTexts:
-    """The training texts that were asked about last: their tokenizers take time to read."""
+    """The most recently used training texts: their tokenizers take time to read."""
 
     def __init__(self, most: int = 8) -> None:
         self._most, self._guard = most, threading.Lock()
         self._texts: OrderedDict[Path, TrainingText] = OrderedDict()
 
     def get(self, folder: Path) -> TrainingText | None:
-        """As `open_training_text`."""
+        """Like `open_training_text`."""
         with self._guard:
             text = self._texts.pop(folder, None) or open_training_text(folder)
             if text is not None:
@@ -190,8 +190,8 @@ class TrainingTexts:
 
 
 def open_training_text(folder: Path, corpus: Corpus | None = None) -> TrainingText | None:
-    """The training text of a run with its tokens in `folder`, mapped; None before `save`.
-    `corpus`, where it is open already, saves opening it again."""
+    """The training text of a run with its tokens in `folder`, memory-mapped; None before `save`.
+    An already open `corpus` saves opening it again."""
     path = folder / _FILE
     if not path.exists():
         return None
@@ -202,7 +202,7 @@ def open_training_text(folder: Path, corpus: Corpus | None = None) -> TrainingTe
 
 
 def _mix(hashes: np.ndarray) -> np.ndarray:
-    """Spread the sums' bits. Equal sums of unequal tokens stay rare, and are compared anyway."""
+    """Spread the sums' bits. Equal sums of unequal tokens are rare, and are compared anyway."""
     return hashes ^ (hashes >> np.uint64(31))
 
 

@@ -1,4 +1,4 @@
-"""Parameter groups and the learning rate of a step, as pure functions."""
+"""Parameter groups and the learning rate at a step, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from train.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of step 0, 1, ...: a linear warmup to the peak, then down to the final rate."""
+    """The rate at step 0, 1, ...: a linear warmup to the peak, then down to the final rate."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     if config.schedule == "constant":
@@ -27,8 +27,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     """AdamW over all trainable parameters, or Muon over the block matrices and AdamW over the rest.
 
-    Only matrices decay. Muon's steps are scaled to AdamW's size ("match_rms_adamw", Liu et al.
-    2025, arXiv 2502.16982), so one learning rate serves both.
+    Only matrices get weight decay. Muon's steps are scaled to AdamW's size ("match_rms_adamw",
+    Liu et al. 2025, arXiv 2502.16982), so one learning rate serves both.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     use_muon = config.optimizer == "muon"

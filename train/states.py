@@ -6,21 +6,21 @@ from enum import Enum
 
 
 class RunState(str, Enum):
-    """Where a run is, and whether it waits, is running or has ended.
+    """Where a run is, and whether it is waiting, is running or has ended.
 
-    On disk and on the wire it is its value. A server derives it from the worker's lock, heartbeat
-    and files, never from what somebody pressed.
+    On disk and over the network, it is stored as its value. A server derives it from the worker's
+    lock, heartbeat and files, never from which button was pressed.
     """
 
-    QUEUED = "queued", "waiting"  # for its turn
-    PREPARING = "preparing", "running"  # its process starts, loads the model
+    QUEUED = "queued", "waiting"  # in the queue
+    PREPARING = "preparing", "running"  # its process is starting and loading the model
     TRAINING = "training", "running"
     EVALUATING = "evaluating", "running"
     SAMPLING = "sampling", "running"
     SAVING = "saving", "running"
     DONE = "done", "ended"
     STOPPED = "stopped", "ended"  # by its owner or a time limit; its model is kept
-    FAILED = "failed", "ended"  # its cause says why
+    FAILED = "failed", "ended"  # the cause says why
     INTERRUPTED = "interrupted", "ended"  # its process died; it can be resumed
 
     phase: str
@@ -36,7 +36,7 @@ class RunState(str, Enum):
 
     @classmethod
     def parse(cls, value: object, otherwise: RunState) -> RunState:
-        """The state that a file names; `otherwise` where it names none."""
+        """The state named in a file, or `otherwise` if it names none."""
         known = isinstance(value, str) and value in cls._value2member_map_
         return cls(value) if known else otherwise
 

@@ -1,4 +1,4 @@
-"""Progress to TensorBoard or trackio, where they are installed and asked for."""
+"""Progress to TensorBoard or trackio, if installed and asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIGURES = ("loss", "validation_loss", "learning_rate", "gradient_norm", "tokens_
 
 
 def track(progress: Iterator[Progress], tracker: str | None, job: Job) -> Iterator[Progress]:
-    """Pass `progress` on and log its figures on the way."""
+    """Pass `progress` on and log its figures along the way."""
     if tracker is None:
         yield from progress
         return

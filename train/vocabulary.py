@@ -10,7 +10,7 @@ from gpt2.tokenizer import END_OF_TEXT, BytePairTokenizer, byte_characters
 
 
 def learn_vocabulary(documents: Iterable[str], size: int) -> BytePairTokenizer:
-    """A tokenizer of `size` ids laid out as GPT-2's: bytes, merges in order, end of text last."""
+    """A tokenizer of `size` ids in GPT-2's layout: bytes, merges in order, end of text last."""
     try:
         from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     except ImportError:

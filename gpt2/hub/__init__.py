@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: names to model folders, model folders out and in."""
+"""The Hugging Face Hub: from names to model folders, and folders pushed and pulled."""

@@ -1,4 +1,4 @@
-"""What the Hub's client raises, in plain words."""
+"""The errors of the Hub's client, in plain words."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ def _explain(error: BaseException, repository: str, offline: str) -> str:
         OfflineModeIsEnabled,
     )
 
-    # The client tells of a failed upload, and of a failed look into its cache, in its own words.
+    # The client reports a failed upload or cache lookup in its own words.
     if isinstance(error, (RuntimeError, LocalEntryNotFoundError)) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, HfHubHTTPError):
         return _explain_answer(error, repository)
     if is_disk_full(error):
         return "The disk is full. Make room and try again."
-    if isinstance(error, ImportError):  # of the library for proxies
+    if isinstance(error, ImportError):  # the proxy library is missing
         return (
             "The environment names a SOCKS proxy, which needs a library: pip install socksio, or "
             "unset all_proxy. Then try again."
         )
-    # By name: which HTTP library these are of depends on the client's version.
+    # By name: which HTTP library they come from depends on the client's version.
     lost = {"ConnectError", "TimeoutException"} & {kind.__name__ for kind in type(error).__mro__}
     if lost or isinstance(error, OfflineModeIsEnabled):
         return offline or "The Hub cannot be reached. Connect to the internet and try again."
-    if isinstance(error, ValueError):  # the client's own checks, and the Hub's of the card
-        return f"The Hub does not take {repository}: {_first_line(error)}"
+    if isinstance(error, ValueError):  # the client's own checks, and the Hub's check of the card
+        return f"The Hub does not accept {repository}: {_first_line(error)}"
     return (
-        f"The connection to the Hub for {repository} broke off ({type(error).__name__}: "
-        f"{_first_line(error)}). Try again; what has arrived counts."
+        f"The connection to the Hub for {repository} was lost ({type(error).__name__}: "
+        f"{_first_line(error)}). Try again; what has arrived is kept."
     )
 
 
 def _explain_answer(error, repository: str) -> str:
-    """An answer of the Hub that is an error."""
+    """What an error response from the Hub means."""
     from huggingface_hub.errors import (
         DisabledRepoError,
         GatedRepoError,
@@ -81,14 +81,14 @@ def _explain_answer(error, repository: str) -> str:
     answers = {
         401: f"The Hub does not accept the token: {LOG_IN} again.",
         403: (
-            f"The token has no right to do this with {repository}. It must be one of the owner's, "
-            'with the permission "write".'
+            f"The token is not allowed to do this with {repository}. It must be one of the owner's "
+            'and have "write" permission.'
         ),
-        412: f"{repository} was changed by someone else meanwhile. Try again.",
-        429: "The Hub asks to wait: too many requests. Try again in some minutes.",
+        412: f"{repository} was changed by someone else in the meantime. Try again.",
+        429: "The Hub has received too many requests. Try again in a few minutes.",
     }
     if status >= 500:
-        return f"The Hub has a problem of its own (status {status}). Try again later."
+        return f"The Hub itself has a problem (status {status}). Try again later."
     return answers.get(status, f"The Hub answered {status} for {repository}: {_first_line(error)}")
 
 

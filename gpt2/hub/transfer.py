@@ -29,7 +29,7 @@ _REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,200}")
 
 
 class RepositoryExists(UserError):
-    """The repository is there, with files, or open to all where a private one was asked for.
+    """The repository exists and has files, or is public although a private one was asked for.
 
     `push(..., overwrite=True)` replaces its files; it stays as public or private as it is.
     """
@@ -47,12 +47,12 @@ def push(
 ) -> str:
     """Put a model folder on the Hub as `repo_id` ("user/name"); returns its address.
 
-    A folder without a card gets one. The repository is created, private unless told otherwise. One
-    that is there raises `RepositoryExists`, unless it is empty and no more public than asked for,
-    or `overwrite` is true: then its files are replaced, and it stays as public as it was.
-    `revision` is a branch, made if needed; `pull_request` proposes the files to an existing
-    repository instead, whoever's it is. If nothing differs, no commit is made.
-    `UserError` says in plain words what else went wrong.
+    A folder without a card gets one. The repository is created, private by default. One that
+    exists raises `RepositoryExists`, unless it is empty and no more public than asked for, or
+    `overwrite` is true: then its files are replaced, and it stays as public as it was.
+    `revision` is a branch, created if needed; `pull_request` instead proposes the files to an
+    existing repository, no matter who owns it. If nothing differs, no commit is made.
+    For anything else that goes wrong, `UserError` says so in plain words.
     """
     from huggingface_hub import HfApi
 
@@ -62,8 +62,8 @@ def push(
         raise UserError("A pull request goes to the main branch: leave the revision out.")
     if type(token) is not str or not token.strip():
         raise UserError(
-            "Pushing needs a token of the Hugging Face Hub with the permission to write: log in "
-            "with `hf auth login`, or set HF_TOKEN."
+            "Pushing needs a token for the Hugging Face Hub with write permission: log in with "
+            "`hf auth login`, or set HF_TOKEN."
         )
     load_model(folder, device="cpu")  # nobody should publish what nobody can open
     if not (folder / "README.md").is_file():
@@ -92,9 +92,10 @@ def push(
 def pull(
     repo_id: str, folder: str | Path, token: str | None = None, revision: str | None = None
 ) -> Path:
-    """Copy the model `repo_id` of the Hub into a new folder, and return that.
+    """Copy the model `repo_id` from the Hub into a new folder, and return the folder.
 
-    Without a token public repositories only. A download that broke off is resumed by the next call.
+    Without a token, only from public repositories. An interrupted download is resumed by the next
+    call.
     """
     from huggingface_hub import snapshot_download
 
@@ -119,14 +120,14 @@ def pull(
         except UserError:
             shutil.rmtree(aside)  # there is nothing to resume
             raise
-        shutil.rmtree(aside / ".cache", ignore_errors=True)  # the client's notes on the download
+        shutil.rmtree(aside / ".cache", ignore_errors=True)  # the client's notes about the download
     return folder
 
 
 def files_to_push(folder: Path) -> list[str]:
     """The names of a folder's files that make up the model; nothing else leaves this machine."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    if "model.safetensors" in names:  # an index beside it is a left-over
+    if "model.safetensors" in names:  # an index next to it is a leftover
         names = [name for name in names if not fnmatch(name, "model*-of-*.safetensors")]
         names = [name for name in names if name != "model.safetensors.index.json"]
     return [name for name in names if any(fnmatch(name, pattern) for pattern in MODEL_FILES)]
@@ -142,7 +143,7 @@ def _check_model(repo_id: str, folder: Path) -> None:
 
 
 def _create(api, repo_id: str, private: bool, overwrite: bool) -> None:
-    """Make the repository, or see that it may be written to."""
+    """Create the repository, or make sure that it may be written to."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -155,23 +156,23 @@ def _create(api, repo_id: str, private: bool, overwrite: bool) -> None:
         exposed = private is not False and not found.private
         if (held or exposed) and not overwrite:
             state = "private" if found.private else "public"
-            content = "holds files" if held else "is empty"
+            content = "has files" if held else "is empty"
             raise RepositoryExists(f"{repo_id} exists already, is {state} and {content}.") from None
 
 
 def _check_reachable(repo_id: str, token: str) -> None:
-    """Know in seconds when there is no Hub: the client's own requests wait without a limit."""
+    """Find out in seconds if there is no Hub: the client's own requests wait without limit."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    with suppress(HfHubHTTPError):  # whatever the answer is, there is one
+    with suppress(HfHubHTTPError):  # any answer means that it is there
         probe(repo_id, token=token)
 
 
 def _check_names(repo_id: str, revision: str | None) -> None:
     if type(repo_id) is not str or not is_repository(repo_id):
         raise UserError(
-            f"{str(repo_id)[:120]!r} is not a repository name. That is user/name, of letters, "
-            'digits, "-", "_" and ".", without "--" and "..".'
+            f"{str(repo_id)[:120]!r} is not a repository name. Use user/name, made of "
+            'letters, digits, "-", "_" and ".", without "--" and "..".'
         )
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise UserError(f"{revision[:120]!r} is not a branch, a tag or a commit.")

@@ -1,1 +1,1 @@
-"""OpenAI's released TensorFlow checkpoints, to a model folder and back."""
+"""OpenAI's released TensorFlow checkpoints, to model folders and back."""

@@ -1,8 +1,8 @@
 """OpenAI's TensorFlow checkpoint: read tensor by tensor, compared, and written.
 
 The only module that knows TensorFlow, and it imports it only when a checkpoint is opened. Names and
-shapes come from `openai_names.name_map`; values lie in the same order on both sides, so that
-converting a matrix only drops the leading 1 of its shape.
+shapes come from `names.name_map`. Values are in the same order on both sides, so converting a
+matrix only drops the leading 1 of its shape.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class OpenAICheckpoint:
         """The variable of a tensor, in the checkpoint's own shape. `UserError` if it is damaged."""
         row = self.rows[tensor]
         try:
-            values = self._reader.get_tensor(row.variable)  # TensorFlow checks its CRC32C
+            values = self._reader.get_tensor(row.variable)  # TensorFlow checks the CRC32C
         except (self._tf.errors.OpError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -112,7 +112,7 @@ class OpenAICheckpoint:
 
 
 def to_tensor(row: Row, values: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """A variable as the tensor of a model folder. `UserError` if `dtype` cannot hold its values."""
+    """A variable as a model folder's tensor. `UserError` if `dtype` cannot hold its values."""
     tensor = torch.from_numpy(values).reshape(row.shape).to(dtype)
     if not is_finite(tensor):
         raise UserError(f"{row.variable} holds values that {_name(dtype)} cannot. Use bfloat16.")
@@ -122,10 +122,10 @@ def to_tensor(row: Row, values: np.ndarray, dtype: torch.dtype) -> Tensor:
 def compare(
     checkpoint: OpenAICheckpoint, weights: Path, dtype: torch.dtype, step: Callable[[], object]
 ) -> None:
-    """Read a written file again, tensor by tensor, and hold each value against the checkpoint's.
+    """Read a written file back, tensor by tensor, and compare each value with the checkpoint's.
 
-    `step` is called after each. It does not go through `to_tensor`: both sides store values in one
-    order, so flat they must be equal, and a matrix that was turned is seen, square or not.
+    `step` is called after each. This does not use `to_tensor`: both sides store values in the same
+    order, so they must be equal when flat, and a transposed matrix shows, square or not.
     """
     with safe_open(weights, framework="pt", backend="pread") as file:
         if set(file.keys()) != set(checkpoint.rows):
@@ -143,16 +143,16 @@ def compare(
 
 
 def write_checkpoint(folder: str | Path, directory: str | Path) -> None:
-    """The way back: a model folder as a checkpoint with OpenAI's names, files and shapes.
+    """The reverse: a model folder as a checkpoint with OpenAI's names, files and shapes.
 
-    The whole model is in memory while TensorFlow writes it, as float32. Without the graph (.meta),
-    which OpenAI's code does not read. `UserError` for a model that the format cannot hold.
+    TensorFlow writes it as float32, with the whole model in memory. The graph (.meta) is left out;
+    OpenAI's code does not read it. `UserError` for a model that the format cannot hold.
     """
     tf = import_tensorflow()
     model, tokenizer = load_model(folder, device="cpu", dtype=torch.float32)
     if not isinstance(tokenizer, BytePairTokenizer) or not model.config.tie_word_embeddings:
         raise UserError(
-            f"{folder} cannot be an OpenAI checkpoint: that holds byte pairs and a tied head only."
+            f"{folder} cannot be an OpenAI checkpoint: those have byte pairs and a tied head only."
         )
     if not tokenizer.is_plain:
         raise UserError(
@@ -160,7 +160,7 @@ def write_checkpoint(folder: str | Path, directory: str | Path) -> None:
             "other settings of a tokenizer."
         )
     if tokenizer.vocab_size != model.config.vocab_size:
-        raise UserError(f"{folder}: tokenizer and model differ in their number of tokens.")
+        raise UserError(f"{folder}: the tokenizer and the model differ in their number of tokens.")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     state = model.state_dict()
@@ -177,22 +177,22 @@ def write_checkpoint(folder: str | Path, directory: str | Path) -> None:
 
 
 def import_tensorflow():
-    """TensorFlow, or a clear word that it has to be installed."""
+    """TensorFlow, or a clear message that it has to be installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Its note on oneDNN comes before that level is read; reading checkpoints has no use for it.
+    # Its note about oneDNN comes before that level is read, and we have no use for oneDNN here.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow
     except ImportError:
         raise UserError(
-            "OpenAI's checkpoints are read with TensorFlow, which is not installed and needed for "
-            "nothing else: pip install tensorflow-cpu, then try again."
+            "Reading OpenAI's checkpoints takes TensorFlow, which is not installed (nothing else "
+            "needs it): pip install tensorflow-cpu, then try again."
         ) from None
     return tensorflow
 
 
 def _prefix(directory: Path) -> Path:
-    """Where the variables lie: what the file `checkpoint` names, or OpenAI's own name."""
+    """Where the variables are: at the name in the file `checkpoint`, or at OpenAI's own name."""
     prefix = directory / PREFIX
     if not Path(f"{prefix}{INDEX}").is_file() and (directory / "checkpoint").is_file():
         latest = import_tensorflow().train.latest_checkpoint(str(directory))

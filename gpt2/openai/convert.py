@@ -1,4 +1,4 @@
-"""OpenAI's released checkpoint to a model folder, compared with its source before it counts."""
+"""OpenAI's released checkpoint to a model folder, which is kept only if it equals its source."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Conversion:
 def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversion:
     """Write the model folder `folder` from a release ("124M", ...) or a checkpoint's directory.
 
-    One tensor at a time is in memory. Every value is then read back and compared. `UserError` when
-    the source is not exactly a GPT-2 checkpoint, or `folder` exists; nothing is left behind then.
+    Only one tensor at a time is in memory. Every value is then read back and compared. `UserError`
+    if the source is not exactly a GPT-2 checkpoint or `folder` exists; nothing is left behind.
     """
     folder = Path(folder).expanduser()
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
     require_unused(folder)
     source = _size_or_directory(source)
-    import_tensorflow()  # before half a gigabyte is fetched for nothing
+    import_tensorflow()  # before half a gigabyte is downloaded for nothing
     checkpoint = OpenAICheckpoint(fetch_release(source) if source in SIZES else Path(source))
     if source in SIZES and checkpoint.config != SIZES[source]:
-        raise UserError(f"{checkpoint.directory} holds another model than {source}.")
+        raise UserError(f"{checkpoint.directory} has a different model than {source}.")
     with new_folder(folder) as aside:
         digest = _write(checkpoint, aside, DTYPES[dtype])
         facts = _card_facts(source, checkpoint, dtype, digest)
@@ -93,7 +93,7 @@ def _write(checkpoint: OpenAICheckpoint, folder: Path, dtype: torch.dtype) -> st
         compare(checkpoint, weights, dtype, bar.update)
     config, _ = load_model_shape(folder)
     if config != checkpoint.config:
-        raise UserError("The self-check failed: the written config.json is another model's.")
+        raise UserError("The self-check failed: the written config.json describes another model.")
     return digest
 
 

@@ -1,6 +1,6 @@
-"""The words of OpenAI's release: variable names and shapes, hparams.json, the tokenizer's files.
+"""The names in OpenAI's release: variables and their shapes, hparams.json, the tokenizer's files.
 
-`name_map` is the one table between a checkpoint and a model folder, for both directions.
+`name_map` is the single table between a checkpoint and a model folder, used in both directions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HPARAMS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the map: a variable of the checkpoint is a tensor of the folder."""
+    """One line of the map: a variable in the checkpoint and its tensor in the folder."""
 
     variable: str
     tensor: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def name_map(config: ModelConfig) -> list[Row]:
-    """Every variable of OpenAI's checkpoint and every tensor of a folder, one to one."""
+    """Every variable in OpenAI's checkpoint and every tensor in a folder, one to one."""
     C = config.n_embd
     rows = [
         Row("model/wte", "wte.weight", (config.vocab_size, C), (config.vocab_size, C)),
@@ -80,12 +80,12 @@ def write_release_texts(directory: Path, config: ModelConfig, tokenizer: BytePai
 
 
 def read_hparams(path: Path) -> ModelConfig:
-    """hparams.json as a shape, bounded as a folder's config.json is."""
+    """hparams.json as a shape, within the same limits as a folder's config.json."""
     if not path.is_file():
         raise UserError(f"{path.parent} is not an OpenAI checkpoint: {path.name} is missing.")
     described = read_json(path)
     if type(described) is not dict or set(described) != set(HPARAMS):
-        raise UserError(f"{path} does not hold exactly {', '.join(HPARAMS)}.")
+        raise UserError(f"{path} must have exactly {', '.join(HPARAMS)}.")
     for name, value in described.items():
         limit = LIMITS[HPARAMS[name]]
         if type(value) is not int or not 1 <= value <= limit:
@@ -94,7 +94,7 @@ def read_hparams(path: Path) -> ModelConfig:
         config = ModelConfig(**{ours: described[theirs] for theirs, ours in HPARAMS.items()})
     except ValueError as error:
         raise UserError(f"{path}: {error}.") from None
-    # No shape shows the number of heads. Where the rest is a released size, so must they be.
+    # No shape shows the number of heads. If the rest is a released size, it must match that size.
     for size, released in SIZES.items():
         same = (config.n_layer, config.n_embd) == (released.n_layer, released.n_embd)
         if same and config.n_head != released.n_head:

@@ -1,4 +1,4 @@
-"""The files of one of OpenAI's releases, fetched once into a cache, resumed where it broke off."""
+"""The files of one of OpenAI's releases, downloaded once into a cache; downloads resume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt2.errors import UserError
 from gpt2.files import is_disk_full, require_free_space
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
-URL_VARIABLE = "GPT2_RELEASE_URL"  # another place that has them: a mirror
+URL_VARIABLE = "GPT2_RELEASE_URL"  # another place to get them: a mirror
 RELEASE_FILES = (
     "checkpoint",
     "encoder.json",
@@ -27,8 +27,8 @@ RELEASE_FILES = (
     "vocab.bpe",
     "model.ckpt.data-00000-of-00001",  # last, and by far the largest
 )
-# sha256 of published files. The index holds a checksum of every variable, so 124M's stands for its
-# data file too.
+# sha256 of published files. The index has a checksum of every variable, so the one for 124M also
+# covers its data file.
 CHECKSUMS = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -50,14 +50,14 @@ class _Remote:
     url: str
     size: int  # bytes
     sha256: str | None
-    md5: str | None  # base64, where the server tells it
+    md5: str | None  # base64, if the server gives it
 
 
 def fetch_release(size: str, base_url: str | None = None, cache: Path | None = None) -> Path:
     """The folder with the seven files of "124M", "355M", "774M" or "1558M".
 
-    What is in the cache is not asked for again. `UserError` when the source cannot be reached
-    (within seconds), breaks off (what has arrived is kept), or sends something else.
+    What is in the cache is not requested again. `UserError` if the source cannot be reached
+    (within seconds), is interrupted (what has arrived is kept), or sends something else.
     """
     base_url = base_url or os.environ.get(URL_VARIABLE) or URL
     folder = (cache or cache_folder()) / size
@@ -77,7 +77,7 @@ def cache_folder() -> Path:
 
 
 def _probe(url: str, key: str) -> _Remote:
-    """What the source says about a file, or that there is no source."""
+    """What the source says about a file. `UserError` if there is no source."""
     name = key.rpartition("/")[2]
     try:
         with _open(url, "HEAD", {}, HEAD_SECONDS) as answer:
@@ -88,11 +88,11 @@ def _probe(url: str, key: str) -> _Remote:
         reason = getattr(error, "reason", error)
         raise UserError(
             f"{url} cannot be reached ({reason}). Connect to the internet and try again, or "
-            "convert a directory that holds the release's files."
+            "convert a directory that has the release's files."
         ) from None
     length = headers.get("Content-Length", "")
     if not length.isdigit():
-        raise UserError(f"{url} does not say how long it is; that is not a release file.")
+        raise UserError(f"{url} does not say how long it is, so it is not a release file.")
     if int(length) != SIZES_IN_BYTES.get(key, int(length)):
         wanted = SIZES_IN_BYTES[key]
         raise UserError(f"{url} has {int(length):,} bytes; the released file has {wanted:,}.")
@@ -101,7 +101,7 @@ def _probe(url: str, key: str) -> _Remote:
 
 
 def _fetch(remote: _Remote, path: Path) -> None:
-    """Download into `path`.part, resuming where that ends, check it, and give it its name."""
+    """Download into `path`.part, resuming where that ends; check it and rename it to `path`."""
     part = path.with_name(path.name + ".part")
     if _size(part) > remote.size:
         part.unlink()
@@ -121,7 +121,7 @@ def _fetch(remote: _Remote, path: Path) -> None:
                 idle = 0 if _size(part) > before else idle + 1
                 if idle == ATTEMPTS:
                     raise UserError(
-                        f"Downloading {remote.url} broke off ({getattr(error, 'reason', error)}). "
+                        f"Downloading {remote.url} failed ({getattr(error, 'reason', error)}). "
                         "What has arrived is kept; run the same command to resume."
                     ) from None
     _check(remote, part)
@@ -129,7 +129,7 @@ def _fetch(remote: _Remote, path: Path) -> None:
 
 
 def _download_rest(remote: _Remote, part: Path, bar: tqdm) -> None:
-    """Append what is missing; OSError when the connection ends before the file does."""
+    """Append what is missing; OSError if the connection ends before the file does."""
     have = _size(part)
     headers = {"Range": f"bytes={have}-"} if have else {}
     with _open(remote.url, "GET", headers, READ_SECONDS) as answer:

@@ -1,8 +1,8 @@
-"""A safetensors file written tensor by tensor, for models larger than the memory.
+"""A safetensors file written tensor by tensor, for models larger than memory.
 
 The format (github.com/huggingface/safetensors): the header's length in 8 bytes, little endian; a
-JSON header with each tensor's type, shape and place; then the values. `save_file` of the library
-makes the same bytes, but needs all tensors at once.
+JSON header with each tensor's type, shape and offsets; then the values. The library's `save_file`
+writes the same bytes, but needs all tensors at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def write_tensors(
     dtype: torch.dtype,
     read: Callable[[str], Tensor],
 ) -> str:
-    """Write every tensor of `shapes`, as `read(name)` gives it, and return the file's sha256.
+    """Write every tensor in `shapes`, as returned by `read(name)`; returns the file's sha256.
 
-    `read` is called once a name, in the order of the names, and each tensor is let go before the
-    next. The file is written aside, reaches the disk, and only then gets its name.
+    `read` is called once per name, in sorted order, and each tensor is released before the next.
+    The file is written under a temporary name, synced to disk, and only then renamed.
     """
     header = file_header(shapes, dtype)
     digest = hashlib.sha256(header)

@@ -276,7 +276,7 @@ def test_without_a_token_nothing_is_asked(token, hub, folder):
 
 FAILURES = {
     "a wrong token": ("push", "ann/toy", [], "hf_wrong", "does not accept the token"),
-    "another's name": ("push", "bob/toy", [], TOKEN, "no right"),
+    "another's name": ("push", "bob/toy", [], TOKEN, "not allowed"),
     "no such repository": ("pull", "ann/none", [], TOKEN, "no public repository ann/none"),
     "not logged in": ("pull", "ann/private", [], None, "hf auth login"),
     "gated": ("pull", "bob/gated", [], TOKEN, "bob/gated is gated: accept its terms"),
@@ -286,10 +286,10 @@ FAILURES = {
     "only pickled weights": ("pull", "bob/pickle", [], TOKEN, "needs model.safetensors"),
     "proposed to nothing": ("propose", "bob/none", [], TOKEN, "no public repository bob/none"),
     "the Hub is broken": (
-        "push", "ann/toy", [Fault("POST /api/repos", 503)], TOKEN, "problem of its own",
+        "push", "ann/toy", [Fault("POST /api/repos", 503)], TOKEN, "itself has a problem",
     ),
     "the Hub is broken, pulling": (
-        "pull", "bob/model", [Fault("HEAD ", 500)], TOKEN, "problem of its own",
+        "pull", "bob/model", [Fault("HEAD ", 500)], TOKEN, "itself has a problem",
     ),
     "too many requests": (
         "push", "ann/toy", [Fault("POST /api/repos", 429)], TOKEN, "too many requests",
@@ -298,7 +298,7 @@ FAILURES = {
         "push", "ann/toy", [Fault("POST .*/commit/", 412)], TOKEN, "changed by someone else",
     ),
     "a token for reading only": (
-        "push", "ann/toy", [Fault("POST /api/repos", 403)], TOKEN, 'permission "write"',
+        "push", "ann/toy", [Fault("POST /api/repos", 403)], TOKEN, '"write" permission',
     ),
     "a quota": (
         "push", "ann/toy", [Fault("POST .*/commit/", 413, message="too big")], TOKEN, "413",
@@ -480,7 +480,7 @@ def test_the_commands(hub, folder, tmp_path, monkeypatch, capsys):
         (TOKEN, ["push", folder, "ann/toy"], 0, f"{hub.url}/ann/toy\n"),
         (TOKEN, ["push", folder, "ann/toy"], 2, "Say --yes to replace its files"),
         (TOKEN, ["push", folder, "ann/toy", "--yes"], 0, f"{hub.url}/ann/toy\n"),
-        (BOB, ["push", folder, "ann/open"], 2, "no right"),
+        (BOB, ["push", folder, "ann/open"], 2, "not allowed"),
         (
             TOKEN,
             ["push", folder, "ann/open", "--public", "--revision", "v1"],
@@ -535,6 +535,6 @@ def test_on_a_terminal_an_existing_repository_is_asked_about(answer, status, hub
     os.close(ours)
     os.close(theirs)
     assert done.returncode == status, done.stderr
-    assert "ann/toy exists already, is private and holds files. Replace its files?" in done.stderr
+    assert "ann/toy exists already, is private and has files. Replace its files?" in done.stderr
     assert (hub.repositories["ann/toy"].files["config.json"] == b"old") == (status == 1)
     assert ("Nothing was pushed" in done.stderr) == (status == 1)

@@ -339,7 +339,7 @@ def test_a_missing_file_is_named(name, copy):
         ({"n_embd": "24"}, "n_embd is '24'"),
         ({"n_embd": None}, "n_embd is None"),
         ({"n_layer": True}, "n_layer is True"),
-        ({"dropout": 0.1}, "does not hold exactly"),
+        ({"dropout": 0.1}, "must have exactly"),
     ],
 )
 def test_wrong_hparams_are_named(change, message, copy):

@@ -131,7 +131,7 @@ def test_a_server_that_never_sends_a_byte_is_given_up_and_the_part_is_kept(sourc
     (tmp_path / "774M").mkdir()
     part = tmp_path / "774M" / "checkpoint.part"
     part.write_bytes(source.files["/774M/checkpoint"][:17])
-    with pytest.raises(UserError, match=r"broke off.*run the same command to resume"):
+    with pytest.raises(UserError, match=r"failed.*run the same command to resume"):
         fetch_release("774M", source.url, tmp_path)
     assert part.read_bytes() == source.files["/774M/checkpoint"][:17]
 

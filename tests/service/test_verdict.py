@@ -50,37 +50,35 @@ def status(state="done", losses=(), validation_tokens=5000, **more):
         (
             {"losses": (3.91, 3.42, 3.6)},
             "Best at step 10: validation loss fell from 3.91 to 3.42 (perplexity 50 to 31). "
-            "After that it began to memorize: the best checkpoint is kept.",
+            "After that, it began to memorize; the best checkpoint is kept.",
         ),
         (
             {"losses": (3.91, 3.42, 3.6), "state": "training"},
             "Best at step 10: validation loss fell from 3.91 to 3.42 (perplexity 50 to 31). "
-            "After that it began to memorize: the best checkpoint is safe.",
+            "After that, it began to memorize; the best checkpoint is safe.",
         ),
         (
             {"losses": (2.1, 1.9), "state": "training"},
-            "So far the validation loss fell from 2.10 to 1.90 (perplexity 8.2 to 6.7), and is "
+            "The validation loss fell from 2.10 to 1.90 (perplexity 8.2 to 6.7) so far, and it is "
             "still improving.",
         ),
         (
             {"losses": (3.0, 3.2, 3.4), "state": "stopped"},
-            "The model did not get better on the held-out text than the base model (validation "
-            "loss 3.00): the text is too short to learn from, or the learning rate does not suit "
-            "it.",
+            "The model is no better than the base model on the held-out text (validation loss "
+            "3.00): the text is too short to learn from, or the learning rate does not suit it.",
         ),
         (
             {"losses": (3.0, 2.999)},
-            "The model did not get better on the held-out text than the base model (validation "
-            "loss 3.00): the text is too short to learn from, or the learning rate does not suit "
-            "it.",
+            "The model is no better than the base model on the held-out text (validation loss "
+            "3.00): the text is too short to learn from, or the learning rate does not suit it.",
         ),
         (
             {"losses": (3.0, 3.2), "state": "evaluating"},
-            "So far the model is not better on the held-out text than the base model.",
+            "So far, the model is no better than the base model on the held-out text.",
         ),
         (
             {"losses": (None, None)},
-            "The text is too short to validate: whether the model got better is not known.",
+            "The text is too short to validate, so there is no telling if the model improved.",
         ),
         ({"losses": (None, None), "state": "training"}, ""),
         ({"losses": (3.0,), "state": "training"}, ""),
@@ -90,7 +88,7 @@ def status(state="done", losses=(), validation_tokens=5000, **more):
         (
             {"losses": (3.91, 3.42), "validation_tokens": 90},
             "Best at step 10: validation loss fell from 3.91 to 3.42 (perplexity 50 to 31). Only "
-            "90 tokens were held out for validation, so this is rough.",
+            "90 tokens were held out for validation, so this is a rough estimate.",
         ),
         (
             {"losses": (1e6, 3.42)},

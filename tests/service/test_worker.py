@@ -137,7 +137,7 @@ def test_the_term_signal_saves_a_model_and_leaves(begin):
         assert started.wait(30) == 0
     state = run.state()
     assert state["state"] == "stopped"
-    assert "The server asked it to end" in state["cause"]
+    assert "The server asked it to stop" in state["cause"]
     assert load_model(run.model)
     assert not (run.path / ipc.TICKET).exists()
 

@@ -62,5 +62,5 @@ def test_an_update_begins_as_the_base_model(make_model):
 
 
 def test_an_unknown_target_is_refused(make_model):
-    with pytest.raises(UserError, match="'q_proj' is none of c_attn, c_proj, c_fc"):
+    with pytest.raises(UserError, match="'q_proj' is not one of c_attn, c_proj, c_fc"):
         add_lora(make_model(), TrainConfig(lora_rank=1, lora_targets="c_attn,q_proj"))
