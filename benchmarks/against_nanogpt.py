@@ -1,9 +1,9 @@
 """The storyteller's training against nanoGPT's: the same shape, tokens, batches and steps.
 
-Called by `benchmarks/storyteller.py compare`. What differs is what each project brings along: the
-initialization, the optimizer and its settings. Both see the windows of our `Windows` in one order,
-compute in the same precision, and go through a whole schedule, warmup and cosine, within the steps.
-The trained nanoGPT is put into our model, value by value, so that one code scores both.
+Called by `benchmarks/storyteller.py compare`. What differs is what each project provides: the
+initialization, the optimizer and its settings. Both see the windows of our `Windows` in the same
+order, compute in the same precision, and go through a whole schedule of warmup and cosine decay.
+The trained nanoGPT is copied into our model, value by value, so that the same code scores both.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "ml
 
 
 def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: float | None) -> Score:
-    """Train one contender, nanoGPT where its folder is given, and score it on `valid`."""
+    """Train one contender, nanoGPT if its folder is given, and score it on `valid`."""
     corpus = story_corpus(text)
     config = replace(
         PRESET.train, steps=steps, evaluate_every=0, sample_every=0, save_every=0, seed=0
@@ -49,13 +49,13 @@ def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: flo
         model = _ours(GPT2(shape), corpus, config)
     else:
         model = _nanogpt(nanogpt, shape, corpus, config, 6e-4 if rate is None else rate)
-    print(f"{(time.perf_counter() - started) / steps:.2f} s a step", file=sys.stderr)
+    print(f"{(time.perf_counter() - started) / steps:.2f} s per step", file=sys.stderr)
     measure = Measure().settled(model, overlap=True)
     return score_texts(model.eval(), corpus.tokenizer, [TextFile(valid)], measure)
 
 
 def story_corpus(text: Path) -> Corpus:
-    """All of `text` in the storyteller's tokens, kept beside other temporary files."""
+    """All of `text` in the storyteller's tokens, kept with other temporary files."""
     _, tokenizer = load_model(resolve("storyteller"))
     folder = Path(tempfile.gettempdir()) / f"storyteller-corpus-{text.stat().st_size}"
     if (folder / "report.json").exists():
@@ -111,7 +111,7 @@ def _nanogpt_rate(step: int, peak: float, warmup: int, steps: int) -> float:
 
 
 def as_our_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """nanoGPT's parameters under our names: (out, in) matrices turned, the tied head left out."""
+    """nanoGPT's parameters under our names: (out, in) matrices transposed, no tied head."""
     ours = {}
     for name, value in state.items():
         if name != "lm_head.weight":

@@ -3,9 +3,9 @@
     python benchmarks/convert.py --size 124M [--logits]
 
 Writes a checkpoint of random values with TensorFlow, under OpenAI's names; converts it with the
-command, in a process of its own; then compares every tensor of the folder, read with the
-safetensors library, with the values drawn again. Needs twice the model's size on the disk of
---directory, and while TensorFlow writes, the model's size in memory. --logits also compares our
+command, in a process of its own; then compares every tensor in the folder, read with the
+safetensors library, with the same values drawn again. Needs twice the model's size on the disk of
+--directory and, while TensorFlow writes, the model's size in memory. --logits also compares our
 logits with those of `transformers`' GPT-2, which gets the same values under names written here by
 hand, in float32 and float64.
 """
@@ -47,7 +47,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
         checkpoint, folder = Path(scratch, "checkpoint"), Path(scratch, "folder")
-        # Both as children: the memory that writing takes must not count for converting.
+        # Both in child processes: memory used for writing must not count toward converting.
         itself = [sys.executable, __file__, "--size", options.size, "--write", str(checkpoint)]
         subprocess.run(itself, check=True)
         seconds, peak = convert(checkpoint, folder, options.dtype)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def draw(index: int, row: Row) -> torch.Tensor:
-    """The random values of one variable, the same whenever they are drawn."""
+    """The random values of one variable, the same every time they are drawn."""
     generator = torch.Generator().manual_seed(index)
     values = torch.empty(row.stored_shape).normal_(0, 0.02, generator=generator)
     return values + 1 if row.variable.endswith("/g") else values
@@ -92,7 +92,7 @@ def write_checkpoint(directory: Path, config: ModelConfig) -> None:
 
 
 def convert(checkpoint: Path, folder: Path, dtype: str) -> tuple[float, int]:
-    """Seconds and peak resident bytes of the command, its start and its self-check included."""
+    """Seconds and peak resident bytes of the command, including its start and self-check."""
     command = [sys.executable, "-m", "gpt2", "convert", checkpoint, folder, "--dtype", dtype]
     started = time.perf_counter()
     process = subprocess.Popen([str(word) for word in command], cwd=ROOT)

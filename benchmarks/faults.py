@@ -3,16 +3,16 @@
     python benchmarks/faults.py [--kills 200] [--splits 20] [--fills 50] [--terms 20] [--seed 0]
 
 Kills: kill -9 at random moments and inside saves, on one run that is always resumed. Every
-checkpoint must then verify, at most one save interval be lost, and the result of all the pieces
-together be that of a run that was never touched.
+checkpoint must then verify, at most one save interval may be lost, and the final result must be
+that of an undisturbed run.
 Splits: a run is stopped at a step and resumed in another process, with and without dropout and
 accumulation; weights, optimizer state and losses are compared as sha256 with the unstopped run's.
-Fills: a disk with room for a random part of a checkpoint. It is a small file system of its own, in
-a user namespace (Linux, `unshare`); elsewhere this part is left out and says so.
+Fills: a disk with room for a random part of a checkpoint. It is a small file system in a user
+namespace (Linux, `unshare`); elsewhere this part is skipped and says so.
 Terms: SIGTERM to `python -m train run` at random moments; seconds until it has saved and left.
 
-The model is a toy, the code is the whole trainer. A training process is a fork of this one, so that
-a kill costs no start of an interpreter; the terms start real ones.
+The model is a toy, but the code is the whole trainer. A training process is a fork of this one, so
+that a kill does not cost an interpreter start; the terms start real processes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _start(work: Callable[[], object]) -> multiprocessing.Process:
 
 
 def _silent(work: Callable[[], object]) -> None:
-    nowhere = open(os.devnull, "w")  # noqa: SIM115 - until the end of this process
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - open until this process ends
     with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         status = work()
     os._exit(int(status or 0))
@@ -144,7 +144,7 @@ def kills(folder: Path, text: Path, count: int, dice: random.Random) -> int:
 def _kill(
     child: multiprocessing.Process, run: RunFolder, dice: random.Random, in_a_save: bool
 ) -> bool:
-    """Kill at a random moment from the start on, or in one of the next saves. Whether in a save."""
+    """Kill at a random moment or in one of the next saves; returns whether it was in a save."""
     moment = dice.uniform(0.05, 3.0)
     saves = dice.randrange(1, 6)
     checkpoints = run.path / "checkpoints"
@@ -186,7 +186,7 @@ def splits(folder: Path, text: Path, count: int) -> int:
 
 
 def _split(like: RunFolder, run: RunFolder, step: int, steps: int) -> None:
-    """The run of `like` from its beginning, in two processes."""
+    """The same run as `like` from its start, in two processes."""
     (run.path / "checkpoints").mkdir(parents=True)
     shutil.copy(like.path / "config.json", run.path)
     shutil.copytree(like.tokens, run.tokens)
@@ -225,7 +225,7 @@ def fills_in_a_namespace(folder: Path, text: Path, options: argparse.Namespace) 
 
 
 def fills(place: Path, count: int, dice: random.Random) -> int:
-    """Inside the small file system: leave room for a part of a checkpoint only, then make room."""
+    """Inside the small file system: leave room for only part of a checkpoint, then make room."""
     original, run = place / "starved", RunFolder(place / "run")
     newest = original / "checkpoints" / f"step-{SAVE_EVERY}"
     size = sum(path.stat().st_size for path in newest.iterdir())

@@ -1,4 +1,4 @@
-"""The Fine-tune journey as a visitor walks it, and what it does to those who write meanwhile.
+"""The Fine-tune journey as a visitor takes it, and how it affects those who write meanwhile.
 
     python benchmarks/finetune.py              needs Chromium and requirements-dev.txt
 
@@ -66,7 +66,7 @@ def start(runs: str) -> tuple[subprocess.Popen, str]:
 
 
 def journey(url: str) -> None:
-    """Walk it and print the seconds of each part."""
+    """Take it and print the seconds for each part."""
     from tests.ui.test_page import CHROMIUM_FLAGS, find_chromium
 
     with sync_playwright() as playwright:

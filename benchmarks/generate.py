@@ -4,9 +4,9 @@
 
 Three contenders per number format: the plain model, the prepacked one that generation uses, and
 `transformers`' own `generate`. All read one folder of random weights (speed does not depend on the
-values), get one prompt, run on as many threads, and must agree in float32 on every token. Each
-lives in its own process, so that its peak memory is its own; within a round they take turns, so
-that a slow moment of the machine meets all; ratios are taken within a round, then the median.
+values), get the same prompt, use the same number of threads, and must agree in float32 on every
+token. Each has its own process, so that its peak memory is its own. Within a round they take turns,
+so that a slow moment of the machine affects all; ratios are taken per round, then the median.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ Generate = Callable[[list[int], int], tuple[list[int], list[float]]]
 
 @dataclass(frozen=True)
 class Measurement:
-    decode: float  # tokens a second from the first new token to the last
-    prefill: float  # tokens a second of a long prompt until its first new token
+    decode: float  # tokens per second from the first new token to the last
+    prefill: float  # tokens per second of a long prompt, until its first new token
     tokens: list[int]
     peak_mb: int
 
@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), action="append")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="also write the table to this file"
+    )
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)  # a contender's own process
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def measure(folder: str, dtype: str, options: argparse.Namespace) -> list[dict[str, Measurement]]:
-    """The measurements of all contenders, round by round, after a round of warming up."""
+    """The measurements of all contenders, round by round, after a warm-up round."""
     base = [sys.executable, __file__, "--threads", str(options.threads), "--serve"]
     processes = {
         name: subprocess.Popen(

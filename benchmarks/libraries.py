@@ -3,7 +3,7 @@
 Head and loss: one forward and backward of 4 x 256 positions with GPT-2's head (50,257 x 768), ours
 (`train/loss.py`) and `torch.nn.functional.linear_cross_entropy`, each in a process of its own, in
 turn; the error of the hidden gradient is against float64. Imports: what a library would add to the
-start of a process that has PyTorch, each in a fresh process, the median of the rounds.
+startup of a process that has PyTorch, each in a fresh process, median over the rounds.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def measure_loss(name: str, dtype: str) -> dict:
 
 
 def _error(hidden, weight, targets) -> float:
-    """Of the gradient in `hidden.grad`, relative to the largest value of the float64 gradient."""
+    """The error of `hidden.grad`, relative to the largest value of the float64 gradient."""
     import torch
     from torch.nn import functional as F
 

@@ -1,4 +1,4 @@
-"""The Write tab in a real browser, timed from the press of its button."""
+"""The Write tab in a real browser, timed from the click of its button."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from socket import socket
 
 ROOT = Path(__file__).resolve().parents[1]
-# Resolves with the seconds from the click to the first text behind the prompt.
+# Resolves with the seconds from the click to the first text after the prompt.
 _PRESS = """prompt => new Promise(resolve => {
     const page = document.querySelector('#passage-0');
     const before = page?.innerText ?? '';
@@ -28,7 +28,7 @@ _PRESS = """prompt => new Promise(resolve => {
 
 
 def seconds_to_first_words(prompt: str, presses: int) -> list[float]:
-    """Of each press of Generate, one after another, on a page that has been loaded."""
+    """The seconds for each press of Generate, one after another, on a loaded page."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser import FLAGS, find_chromium

@@ -1,10 +1,10 @@
-"""Whether a text has a word of a list that nobody needs to read.
+"""Whether a text has a word from a list that nobody needs to read.
 
-slurs.txt holds hashes, not words: a bare list of slurs in clear helps no reader of this repository
-and stains every search in it. A line is the SHA-256 of one word, case-folded, in UTF-8; to ask
-about a word, or to add one, hash it. Listed are slurs for peoples and for those who love otherwise,
-dated ones too, that have no innocent sense in old books; a faggot of sticks or a chink in a wall
-cannot be told from the slur by the word alone, so such words are read by eye.
+slurs.txt contains hashes, not words: a plain list of slurs helps no reader of this repository and
+turns up in every search of it. A line is the SHA-256 of one word, case-folded, in UTF-8; to ask
+about a word, or to add one, hash it. Listed are ethnic and homophobic slurs, dated ones
+included, that have no innocent sense in old books; a faggot of sticks or a chink in a wall
+cannot be told from the slur by the word alone, so such words are checked by eye.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def listed_hashes() -> frozenset[str]:
 
 
 def listed_words(text: str, hashes: frozenset[str]) -> list[str]:
-    """The listed words of `text`: whole words, alone or as a part of a hyphenated one."""
+    """The listed words in `text`: whole words, alone or as part of a hyphenated one."""
     found = []
     for compound in _WORD.findall(text.casefold()):
         for word in dict.fromkeys((compound, *compound.split("-"))):

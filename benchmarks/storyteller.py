@@ -1,4 +1,4 @@
-"""Every figure of the bundled model, each by one command.
+"""Every figure about the bundled model, each from one command.
 
     python benchmarks/storyteller.py score VALID [--text TEXT]
     python benchmarks/storyteller.py memorized TEXT [--count 100]
@@ -8,11 +8,11 @@
     python benchmarks/storyteller.py finetune
     python benchmarks/storyteller.py compare TEXT VALID [--nanogpt DIR] [--steps N] [--rate R]
 
-TEXT is the text that it was trained on, VALID the books kept from it; files .xz are unpacked.
+TEXT is the text it was trained on, VALID the held-out books; .xz files are unpacked.
 DIR is a checkout of https://github.com/karpathy/nanoGPT; without it `compare` trains ours.
 
-Samples are drawn at the default settings with seeds 1, 2, 3 ..., an equal share of them from each
-of the Write tab's openings and from an empty prompt; none is left out.
+Samples are drawn at the default settings with seeds 1, 2, 3 ..., an equal share from each of
+the Write tab's openings and from an empty prompt; none is left out.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from gpt2.text import TextFile, read_documents
 from ui.write.view import STORY_OPENINGS
 
 MODEL = "storyteller"
-LIMIT = 60  # characters that a sample may have in common with the training text
+LIMIT = 60  # characters that a sample may share with the training text
 SAMPLE_TEXT = ROOT / "ui" / "assets" / "sample_text.txt"
-# A fine-tune for half a minute on 2 cores: short blocks that overlap, small steps, a rate that
-# leaves the model its English.
+# A fine-tune of half a minute on 2 cores: short blocks that overlap, small steps, and a rate that
+# does not cost the model its English.
 TASTE = {
     "steps": 60,
     "batch-size": 8,
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def draw(count: int, tokens: int) -> Iterator[Sample]:
-    """`count` samples as the module's first lines describe them."""
+    """`count` samples, drawn as the module docstring describes."""
     model, tokenizer = load_for_inference(MODEL)
     prompts = (*STORY_OPENINGS, "")
     for index, prompt in enumerate(prompts):
@@ -112,7 +112,7 @@ def draw(count: int, tokens: int) -> Iterator[Sample]:
 
 
 def score(options: argparse.Namespace) -> None:
-    """Bits per byte on held-out text, beside xz on the same bytes."""
+    """Bits per byte on held-out text, next to xz on the same bytes."""
     model, tokenizer = load_model(resolve(MODEL))
     measure = Measure().settled(model, overlap=True)
     print(f"{MODEL}: {score_texts(model, tokenizer, [TextFile(options.valid)], measure)}")
@@ -125,10 +125,10 @@ def score(options: argparse.Namespace) -> None:
 
 
 def xz_bits_per_byte(text: bytes, known: bytes = b"") -> float:
-    """What `text` adds to the compressed size of `known`, in bits a byte of `text`.
+    """What `text` adds to the compressed size of `known`, in bits per byte of `text`.
 
     Preset 9 remembers 64 MiB. With `known`, that is raised so that all of it can be referred to;
-    anything else would compare with an xz that has forgotten the fairy tales.
+    otherwise the comparison would be with an xz that has forgotten the fairy tales.
     """
     settings = {"preset": 9} | ({"dict_size": _DICTIONARY} if known else {})
     filters = [{"id": lzma.FILTER_LZMA2, **settings}]
@@ -137,7 +137,7 @@ def xz_bits_per_byte(text: bytes, known: bytes = b"") -> float:
 
 
 def memorized(options: argparse.Namespace) -> None:
-    """The longest passage of each sample that stands word for word in the training text."""
+    """The longest passage of each sample that appears word for word in the training text."""
     from against_nanogpt import story_corpus
 
     from train.memorization import TrainingText
@@ -159,7 +159,7 @@ def memorized(options: argparse.Namespace) -> None:
 
 
 def slurs(options: argparse.Namespace) -> None:
-    """Samples with a word of slurs.txt."""
+    """Samples that have a word from slurs.txt."""
     hashes, hits, words = listed_hashes(), 0, 0
     for sample in draw(options.count, options.tokens):
         found = listed_words(sample.prompt + sample.text, hashes)
@@ -171,7 +171,7 @@ def slurs(options: argparse.Namespace) -> None:
 
 
 def samples(options: argparse.Namespace) -> None:
-    """Samples in Markdown, as the model card has them."""
+    """Samples in Markdown, as in the model card."""
     for sample in draw(options.count, options.tokens):
         begin, text = sample.prompt, sample.text
         words = f"**{begin}**{text}" if begin else f"**(no prompt)** {text.lstrip()}"
@@ -180,7 +180,7 @@ def samples(options: argparse.Namespace) -> None:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """The model alone, then from the press of the button to the first words on the page."""
+    """The model alone, then the time from a click to the first words on the page."""
     import torch
 
     model, tokenizer = load_for_inference(MODEL)
@@ -208,7 +208,7 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def finetune(options: argparse.Namespace) -> None:
-    """The sample text at the settings of `TASTE`, as a process from its start to its end."""
+    """The sample text with the settings of `TASTE`, as a process from start to end."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", MODEL, "--out", out]
@@ -232,7 +232,7 @@ def finetune(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """One contender, trained for so many steps and scored."""
+    """One contender, trained for `--steps` and scored."""
     from against_nanogpt import compare
 
     result = compare(options.text, options.valid, options.steps, options.nanogpt, options.rate)

@@ -1,17 +1,17 @@
-"""Training against nanoGPT and `transformers`, in turn and in one run.
+"""Training compared with nanoGPT and `transformers`, taking turns in one run.
 
     python benchmarks/train.py characters --text tinyshakespeare.txt --nanogpt DIR [--rounds N]
     python benchmarks/train.py step --nanogpt DIR [--rounds N] [--size 124M]
 
-DIR is a checkout of https://github.com/karpathy/nanoGPT, which is copied aside and not changed.
+DIR is a checkout of https://github.com/karpathy/nanoGPT, which is copied and not changed.
 
 `characters` runs nanoGPT's CPU configuration for tiny Shakespeare from start to end, as processes:
 the same size, text, batch and iterations, with our preset's learning rates, and with fewer
-iterations; each round has another seed for ours. nanoGPT estimates its validation loss from 20
+iterations; each round uses another seed for ours. nanoGPT estimates its validation loss from 20
 random batches; ours is over the whole split.
 
 `step` times optimizer steps of a GPT-2 on random tokens, bf16 autocast or --precision float32,
-everything from the batch to the update. Each contender lives in its own process, so that its peak
+everything from the batch to the update. Each contender has its own process, so that its peak
 memory is its own.
 """
 
@@ -243,7 +243,7 @@ def _nanogpt(options: argparse.Namespace, compiled: bool = False) -> Callable[[]
 
     size = SIZES[options.size]
     shape = {"n_layer": size.n_layer, "n_head": size.n_head, "n_embd": size.n_embd}
-    with redirect_stdout(sys.stderr):  # it tells about its parameters; stdout is for the answers
+    with redirect_stdout(sys.stderr):  # it prints its parameter counts; stdout is for the answers
         model = GPT(GPTConfig(block_size=1024, vocab_size=50257, bias=True, dropout=0.0, **shape))
         optimizer = model.configure_optimizers(0.1, 5e-5, (0.9, 0.95), "cpu")
     forward = torch.compile(model) if compiled else model

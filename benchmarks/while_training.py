@@ -1,9 +1,9 @@
-"""How generation fares while a run trains: time to first token and speed, idle and beside a worker.
+"""Generation while a run trains: time to first token and speed, idle and next to a worker.
 
     python benchmarks/while_training.py --text my.txt --threads 1 2
 
-A process like the server's, which generates for one client at a time, with 1 and 8 clients waiting
-for their turns; the worker trains the bundled model on the text.
+A process like the server's, which generates for one client at a time, with 1 and 8 clients in the
+queue; the worker trains the bundled model on the text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--texts", type=int, default=5, help="texts a client")
+    parser.add_argument("--texts", type=int, default=5, help="texts per client")
     options = parser.parse_args()
     server = Server()
     print(f"{torch.get_num_threads()} threads generate, torch {torch.__version__}")

@@ -1,7 +1,7 @@
-"""The browser of the page's tests: python tests/browser.py finds a Chromium, or installs one.
+"""The browser for the page tests: python tests/browser.py finds a Chromium, or installs one.
 
-It takes Debian's package where apt-get may be used, else Playwright's own build, and says in one
-line what to do where neither can be had. The tests of the page are skipped without a browser.
+It takes Debian's package if apt-get may be used, else Playwright's own build, and says in one line
+what to do if neither is available. Without a browser, the page tests are skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MISSING = "There is no Chromium. Install one (Debian: apt-get install chromium),
 
 
 def find_chromium() -> str | None:
-    """The path of a system's Chromium, else of the one that Playwright has installed."""
+    """The path of the system's Chromium, else of the one that Playwright has installed."""
     if found := next(filter(None, map(shutil.which, NAMES)), None):
         return found
     from playwright.sync_api import sync_playwright
@@ -37,7 +37,7 @@ def find_chromium() -> str | None:
 
 
 def install_chromium() -> None:
-    """Try Debian's package, then Playwright's build; what fails says so itself."""
+    """Try Debian's package, then Playwright's build; each reports its own failure."""
     sudo = [] if os.name != "posix" or os.geteuid() == 0 else ["sudo", "-n"]
     ways = []
     if shutil.which("apt-get") and (not sudo or shutil.which("sudo")):
@@ -52,7 +52,7 @@ def install_chromium() -> None:
 
 
 def main() -> int:
-    """Always 0: without a browser the other tests still run."""
+    """Always 0: without a browser, the other tests still run."""
     if find_chromium() is None:
         install_chromium()
     print(find_chromium() or f"{MISSING} Until then the tests of the page are skipped.")

@@ -84,7 +84,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def no_probe():
-    """Steps of a known pace: what a step takes is measured in test_estimate.py."""
+    """Steps with a known pace: what a step takes is measured in test_estimate.py."""
     from service import plan
     from service.pace import Pace
 
@@ -95,7 +95,7 @@ def no_probe():
 
 @pytest.fixture
 def open_runs(tmp_path, no_probe):
-    """A function that opens a server's runs, again too; at the end all its workers are ended."""
+    """A function that opens or reopens a server's runs; all workers are stopped at the end."""
     from service.runs import Runs
     from tests.support.toy_runs import LIMITS
 

@@ -1,7 +1,7 @@
 """A picture of the page: python -m tools.screenshot FILE [--dark] [--narrow] [--tune PERCENT]
 
 For the README: the storyteller continues an opening with a fixed seed, or, with --tune, learns the
-sample text and is pictured so far on the way (100: when it is done).
+sample text and is captured at that percentage of the run (100: when it is done).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.screenshot")
     parser.add_argument("file", help="a .png")
     parser.add_argument("--dark", action="store_true")
-    parser.add_argument("--narrow", action="store_true", help="as wide as a telephone")
+    parser.add_argument("--narrow", action="store_true", help="as wide as a phone")
     parser.add_argument("--tune", type=int, metavar="PERCENT", help="the Fine-tune tab in mid-run")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--seed", type=int, default=3)

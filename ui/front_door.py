@@ -1,11 +1,11 @@
-"""The one door that every request passes: who may knock, which paths are open, how much may enter.
+"""The one door for every request: who may knock, which paths are open, how much may come in.
 
-Gradio reads forms and JSON bodies into memory however long they are and however long they take, and
-has many routes that neither the page nor its clients use. Here a request is refused before gradio
-sees it: a path that is not open (404), a body that is too large (413) or too slow (408), or more
-bytes in flight than the server has room for (503). A page of another site is refused (403), and so
-is a foreign name for this server where it listens to this machine alone: else a site whose name is
-pointed at 127.0.0.1 could use it in its visitor's name (DNS rebinding).
+Gradio reads forms and JSON bodies into memory, no matter how long they are or take, and has many
+routes that neither the page nor its clients use. Here a request is refused before gradio sees it:
+a path that is not open (404), a body that is too large (413) or too slow (408), or more bytes in
+flight than the server has room for (503). A page of another site is refused (403). So is a foreign
+name for this server if it listens only to this machine: otherwise a site whose name points to
+127.0.0.1 could use it on behalf of its visitor (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KB, MB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True)
 class Route:
-    """A row of what is open: methods, paths, and the most bytes of a body."""
+    """What is open: methods, paths, and the most bytes in a body."""
 
     methods: tuple[str, ...]
     path: re.Pattern[str]
@@ -35,7 +35,7 @@ def _route(methods: str, path: str, body: int = 0) -> Route:
     return Route(tuple(methods.split()), re.compile(path), body)
 
 
-# What the page, gradio_client and plain HTTP calls use; anything else is not there.
+# What the page, gradio_client and plain HTTP calls use; anything else does not exist.
 ROUTES = (
     _route("GET HEAD", r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"),
     _route("GET HEAD", r"/(static|assets|svelte)/[\w./+@-]+|/pwa_icon(/\d+)?"),
@@ -52,9 +52,9 @@ ROUTES = (
     _route("POST", r"/gradio_api/(cancel|reset)/?", 16 * KB),
     _route("POST", r"/gradio_api/upload", 22 * MB),
 )
-MAX_BYTES_IN_FLIGHT = 160 * MB  # of all bodies that are arriving
-_SLOWEST = 64 * KB  # bytes per second: a slower body is given up
-_GRACE_SECONDS = 20.0  # that every body has
+MAX_BYTES_IN_FLIGHT = 160 * MB  # in all bodies that are arriving
+_SLOWEST = 64 * KB  # bytes per second; a slower body is refused
+_GRACE_SECONDS = 20.0  # for every body
 # The Hub shows a Space in a frame.
 _POLICY = "frame-ancestors 'self' https://huggingface.co; base-uri 'self'; object-src 'none'"
 HEADERS = (
@@ -66,7 +66,7 @@ HEADERS = (
 
 
 class Refused(Exception):
-    """Why a request goes no further: a status and words."""
+    """Why a request is refused: a status and a message."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
@@ -107,14 +107,14 @@ class FrontDoor:
             await answer.refuse(refused)
 
     def take(self, count: int) -> None:
-        """Room for so many more bytes. `Refused` if there is none."""
+        """Make room for that many more bytes. `Refused` if there is none."""
         self._in_flight += count
         if self._in_flight > MAX_BYTES_IN_FLIGHT:
             raise Refused(503, "The server is receiving too much at once. Try again in a moment.")
 
 
 class _Body:
-    """A request's body as it arrives: counted, timed, against the room of all."""
+    """A request's body as it arrives: counted, timed, and charged to the room for all bodies."""
 
     def __init__(self, door: FrontDoor, receive: Receive, limit: int) -> None:
         self._door, self._receive, self._limit = door, receive, limit
@@ -134,13 +134,13 @@ class _Body:
             if self.received > self._limit:
                 raise _too_large(self._limit)
         except Refused as refused:
-            self.refusal = refused  # a handler may turn it into an answer of its own
+            self.refusal = refused  # a handler may turn it into its own answer
             raise
         self._ended = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
     async def _next(self) -> Message:
-        if self._ended:  # now only the end of the connection can come
+        if self._ended:  # only the end of the connection can follow
             return await self._receive()
         allowed = _GRACE_SECONDS + self.received / _SLOWEST
         left = self._begun + allowed - time.monotonic()
@@ -151,7 +151,7 @@ class _Body:
 
 
 class _Answer:
-    """What goes back: with our headers, and nothing of gradio's where a body was refused."""
+    """The response: with our headers, and with nothing from gradio if a body was refused."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -178,7 +178,7 @@ class _Answer:
 
 
 def find_route(routes: tuple[Route, ...], method: str, path: str) -> Route:
-    """The first row that opens this path. `Refused` where none does."""
+    """The first row that opens this path. `Refused` if none does."""
     rows = [route for route in routes if route.path.fullmatch(path)]
     for route in rows:
         if method in route.methods:
@@ -187,12 +187,12 @@ def find_route(routes: tuple[Route, ...], method: str, path: str) -> Route:
 
 
 def check_names(headers: dict[bytes, bytes], hosts: frozenset[str] | None) -> None:
-    """`Refused` for a page of another site, and for a name that is not one of `hosts`."""
+    """`Refused` for another site's page, and for a name that is not one of `hosts`."""
     host = headers.get(b"host", b"").decode("latin-1").lower()
     if hosts is not None and name_of(host) not in hosts:
-        raise Refused(403, "This server is not called that. Start it with --allow-host NAME.")
+        raise Refused(403, "This server has a different name. Start it with --allow-host NAME.")
     origin = headers.get(b"origin")
-    if origin is None:  # a program, or a page that only looks
+    if origin is None:  # a program, or a page that only reads
         return
     site = origin.decode("latin-1").lower().partition("://")[2]
     forwarded = headers.get(b"x-forwarded-host", b"").decode("latin-1").lower()
@@ -208,7 +208,7 @@ def name_of(host: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name or an address is this machine's own."""
+    """Whether a name or an address means this machine."""
     if name == "localhost":
         return True
     try:
@@ -218,7 +218,7 @@ def is_loopback(name: str) -> bool:
 
 
 def trusted_hosts(listening: str, allowed: Sequence[str]) -> frozenset[str] | None:
-    """The names of a server that listens at `listening`: any, unless that is this machine alone."""
+    """The names of a server that listens on `listening`: any, unless that is only this machine."""
     if not is_loopback(listening):
         return None
     return frozenset({"localhost", "127.0.0.1", "::1", listening, *map(str.lower, allowed)})
@@ -231,7 +231,7 @@ def _path(scope: Scope) -> str:
 
 
 def _announced(scope: Scope) -> int:
-    """The body's length by its header; 0 where there is none or it is nonsense."""
+    """The body's length according to its header; 0 if there is none or it makes no sense."""
     value = dict(scope["headers"]).get(b"content-length", b"0")
     return int(value) if value.isdigit() and len(value) < 20 else 0
 

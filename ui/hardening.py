@@ -1,9 +1,9 @@
-"""What gradio does that a public page cannot afford, switched off.
+"""Switches off what gradio does but a public page cannot afford.
 
 - A file given as an address is fetched by the server, into memory and onto its disk. No handler
   takes an address here, so none is fetched: the input is refused.
 - Every session keeps the description of all components and the last value of every input, for deep
-  links: 0.32 MB and 25 ms for each new session, and as much as was sent. There are no deep links
+  links: 0.32 MB and 25 ms for each new session, plus whatever is sent. There are no deep links
   here, so sessions keep only what handlers keep.
 """
 
@@ -47,24 +47,24 @@ class LeanSession:
 
 
 class Page(gr.Blocks):
-    """`gr.Blocks` that refuses files by address, in whatever input of whatever function."""
+    """`gr.Blocks` that refuses files by address, in any input of any function."""
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         refuse_addresses(inputs)
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-        except Exception as error:  # a value that its component does not take
-            words = getattr(error, "message", "An input is not of the kind that belongs here.")
-            # A visitor's mistake leaves no traceback.
+        except Exception as error:  # a value that its component does not accept
+            words = getattr(error, "message", "An input has the wrong type.")
+            # A visitor's mistake should not leave a traceback.
             raise gr.Error(str(words), print_exception=False) from None
 
 
 def refuse_addresses(value: Any, depth: int = 0) -> None:
-    """`gr.Error` if a file in an input lies anywhere but on this server, or hides too deep."""
+    """`gr.Error` if a file in an input is not on this server, or is nested too deep."""
     if depth > _MAX_DEPTH:
         raise gr.Error("The input is nested too deep.", print_exception=False)
     if isinstance(value, dict):
-        # Whatever has a path is taken for a file.
+        # Anything with a path counts as a file.
         path = value.get("path")
         if isinstance(path, str) and "://" in path:
             _fetch_nothing()
@@ -75,7 +75,7 @@ def refuse_addresses(value: Any, depth: int = 0) -> None:
 
 
 def harden() -> None:
-    """Once, before a page is built."""
+    """Call this once, before a page is built."""
     for name in ("__init__", "__setitem__", "_update_config", "_update_value_in_config"):
         setattr(SessionState, name, getattr(LeanSession, name))
     gradio.processing_utils.async_ssrf_protected_download = _fetch_nothing

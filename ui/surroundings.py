@@ -1,6 +1,6 @@
-"""What the page needs of the machine it runs on, put right before gradio is imported.
+"""What the page needs from the machine it runs on, set up before gradio is imported.
 
-`prepare` is called first of all: gradio reads these variables when it is imported, and checks its
+`prepare` is called first: gradio reads these variables when it is imported, and checks its
 own address when it starts.
 """
 
@@ -19,8 +19,8 @@ _KEPT_SECONDS = 86_400.0  # what an earlier server left
 
 
 def prepare() -> None:
-    """Nothing about visitors leaves this machine; this machine is not asked for through a proxy;
-    and what is kept for a while is in a folder of our own."""
+    """Nothing about visitors leaves this machine, requests to this machine bypass any proxy, and
+    temporary files are in a folder of our own."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     _skip_proxies()
     os.environ["GRADIO_TEMP_DIR"] = str(_temp_folder())
@@ -46,7 +46,7 @@ def _has_socks() -> bool:
 
 
 def _temp_folder() -> Path:
-    """Gradio's own /tmp/gradio belongs to whoever ran a page first."""
+    """Gradio's own /tmp/gradio belongs to whoever was the first to run a page."""
     folder = temp_root() / "page"
     folder.mkdir(mode=0o700, exist_ok=True)
     sweep_folder(folder, _KEPT_SECONDS)

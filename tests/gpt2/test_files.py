@@ -104,7 +104,7 @@ def save_too_much(path: Path) -> None:
 
 
 def test_a_full_disk_that_safetensors_met_is_told(short_files, tmp_path):
-    """Its error is no OSError: only the text of it holds the system's code."""
+    """Its error is not an OSError: only its text has the system's error code."""
     with pytest.raises(UserError, match=r"is full\. Make room"):
         save_too_much(tmp_path / "a")
     assert names(tmp_path) == set()

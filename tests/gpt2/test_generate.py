@@ -300,7 +300,7 @@ def test_pieces_are_whole_characters_that_make_up_the_text(text, bytes_only):
 
 
 def test_pieces_of_any_bytes_are_what_decoding_them_whole_gives(bytes_only):
-    """Also of bytes that are no UTF-8: a cut character, a lone middle byte, an overlong form."""
+    """Also with bytes that are not UTF-8: a cut character, a lone middle byte, an overlong form."""
     choose = random.Random(5)
     parts = [
         b"a",

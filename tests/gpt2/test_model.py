@@ -407,7 +407,7 @@ def test_a_future_token_never_changes_a_past_logit_by_a_bit(dtype, make_model):
         changed[:, place:] = (changed[:, place:] + 1) % model.config.vocab_size
         after = model(changed)
         assert torch.equal(after[:, :place], before[:, :place])
-        assert not torch.allclose(after[:, place:], before[:, place:])  # and is itself read
+        assert not torch.allclose(after[:, place:], before[:, place:])  # and is read itself
 
 
 @torch.no_grad()
@@ -490,7 +490,7 @@ def test_initial_values_are_those_of_openai():
 
 @torch.no_grad()
 def test_dropout_does_nothing_in_eval_mode(make_model):
-    """Also not inside attention, where a functional call has to be told."""
+    """Not inside attention either, where a functional call has to be told."""
     with_dropout, without = make_model(seed=7, dropout=0.5), make_model(seed=7, dropout=0.0)
     tokens = random_tokens(without.config, 2, 64)
     assert torch.equal(with_dropout(tokens), without(tokens))

@@ -188,7 +188,7 @@ def test_offline_is_one_clear_line_at_once(url, tmp_path):
 
 
 def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
-    """It takes the connection and says nothing."""
+    """The server accepts the connection and says nothing."""
     import socket
 
     monkeypatch.setattr(gpt2.openai.release, "HEAD_SECONDS", 0.3)
@@ -219,7 +219,7 @@ def test_the_cache_is_in_the_users_cache_folder(monkeypatch, tmp_path):
 def test_the_command_fetches_from_the_mirror_that_the_environment_names(
     source, tmp_path, monkeypatch
 ):
-    """As far as the toy goes: its files are no 774M."""
+    """As far as the toy goes: its files are not 774M."""
     monkeypatch.setenv("GPT2_RELEASE_URL", source.url)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"hparams\.json cannot be read as JSON"):

@@ -252,7 +252,7 @@ def test_the_chi_square_test_itself_accepts_and_rejects():
     assert chi_square(half + torch.tensor([shift, -shift]), half) == pytest.approx(0.05, rel=1e-4)
     flat = torch.full((11,), 100.0, dtype=torch.float64)
     assert chi_square(flat + math.sqrt(18.307038 * 100 / 11), flat) == pytest.approx(0.05, rel=1e-4)
-    # Draws that favour one of ten tokens by a tenth of its share are seen.
+    # Draws that favor one of ten tokens by a tenth of its share are detected.
     share = torch.full((10,), 0.1, dtype=torch.float64)
     share[0] *= 1.1
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Ids that cannot be guessed, and everything else that is none."""
+"""Ids that cannot be guessed, and everything that is not an id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of a text, and every file that is none."""
+"""The card of a text, and every file that is not a text."""
 
 from __future__ import annotations
 

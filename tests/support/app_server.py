@@ -1,7 +1,7 @@
 """The app for tests: a tiny model's folder, and the whole server inside this process.
 
-Inside, because then a test can count what the model really computes. Nothing in the app knows of
-it: the counter stands in for one function of `gpt2.generate`.
+Inside, so that a test can count what the model really computes. Nothing in the app knows about it:
+the counter replaces one function of `gpt2.generate`.
 """
 
 from __future__ import annotations

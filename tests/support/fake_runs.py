@@ -29,7 +29,7 @@ TEXTS = {
 
 @dataclass
 class FakeRuns:
-    """Knows the runs in `statuses`, by id, and remembers what was asked of it."""
+    """Knows the runs in `statuses`, by id, and records what was asked of it."""
 
     statuses: dict[str, RunStatus] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)

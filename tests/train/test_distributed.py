@@ -54,7 +54,7 @@ def test_two_ranks_with_sharding_stopped_and_resumed_are_one_process(alone, tmp_
 
 
 def test_memory_that_one_rank_lacks_ends_them_all_with_its_word(tmp_path):
-    """Going on with half of the micro-batch left the other rank waiting for gradients for ever."""
+    """Going on with half the micro-batch left the other rank waiting for gradients for ever."""
     done = launch(2, tmp_path, "hungry")
     assert done.returncode != 0
     assert "Out of memory at a micro-batch of 2. Resume with a smaller one" in done.stderr

@@ -1,4 +1,4 @@
-"""The head and the loss as one operation, against the two apart."""
+"""The head and the loss as one operation, compared with two separate ones."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The Fine-tune tab as a visitor meets it: a real Chromium, a real server, real training.
 
-The model is a toy and the runs have a few steps; only what a step takes is not measured but given.
+The model is a toy and the runs have a few steps; only the time per step is given.
 """
 
 from __future__ import annotations
