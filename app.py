@@ -1,4 +1,4 @@
-"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR]"""
+"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]"""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ui import surroundings
 
 surroundings.prepare()  # before gradio is imported
 
-from gpt2.command_line import Parser, run_command
+from gpt2.command_line import Parser, add_device_option, run_command
+from gpt2.device import choose_device
 from gpt2.errors import UserError
 from service.limits import Limits
 from service.runs import Runs
@@ -42,6 +43,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=runs_folder(),
         help="where fine-tuning runs are kept [%(default)s]",
     )
+    add_device_option(parser)
     return parser.parse_args(arguments)
 
 
@@ -60,9 +62,10 @@ def runs_folder() -> Path:
 
 
 def serve(options: argparse.Namespace) -> None:
-    limits = Limits()
+    limits = Limits(device=options.device)
+    choose_device(limits.device)
     runs = Runs(options.runs, limits)
-    models = Models(options.model, runs=runs)
+    models = Models(options.model, runs=runs, device=limits.device)
     start = models.start()
     page = build_page(models, start, runs, limits)
     settings = launch_settings(trusted_hosts(options.host, options.allow_host))

@@ -194,3 +194,12 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a model folder, 124M, 355M, 774M, 1558M, user/repo or storyteller [storyteller]",
     )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1 or mps, Apple's GPUs, which nobody could try [a GPU, else the CPU]",
+    )

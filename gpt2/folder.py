@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gpt2.device import choose_device, has_float64
 from gpt2.errors import UserError
 from gpt2.files import read_json, replacing, write_json
 from gpt2.foreign import explain_foreign, models_inside
@@ -84,8 +85,9 @@ def load_model(
 ) -> tuple[GPT2, Tokenizer]:
     """The model, in eval mode, and the tokenizer of a folder.
 
-    `device` "auto" is the GPU where there is one. `dtype`, a name of `DTYPES` or one of PyTorch's
-    types of floating-point numbers, "auto" is float32 on a CPU and the file's own on a GPU.
+    `device` is what `choose_device` takes: "auto" is the GPU where there is one. `dtype`, a name of
+    `DTYPES` or one of PyTorch's types of floating-point numbers, "auto" is float32 on a CPU and the
+    file's own on a GPU.
     `UserError` says what about the folder, or the type, is wrong.
     """
     dtype = _as_dtype(dtype)  # before gigabytes are read for nothing
@@ -99,14 +101,15 @@ def load_weights(
 ) -> GPT2:
     """As `load_model`, of a folder whose config has been read."""
     dtype = _as_dtype(dtype)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = choose_device(device)
     tensors = _read_tensors(folder, config)
     if dtype == "auto":
-        dtype = torch.float32 if device == "cpu" else tensors["wte.weight"].dtype
+        dtype = torch.float32 if where.type == "cpu" else tensors["wte.weight"].dtype
+        if dtype == torch.float64 and not has_float64(where):
+            dtype = torch.float32
     model = empty_model(config)
     # Each tensor leaves `tensors` as it is converted, so that two copies of all never exist.
-    state = {name: tensors.pop(name).to(device, dtype) for name in list(tensors)}
+    state = {name: tensors.pop(name).to(where, dtype) for name in list(tensors)}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
 

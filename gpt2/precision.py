@@ -15,8 +15,8 @@ def number_format(chosen: str, device: torch.device) -> str:
     `UserError` for one that the device does not have."""
     if chosen == "auto":
         return _automatic(device)
-    if chosen in ("float16", "tf32") and device.type == "cpu":
-        raise UserError(f"{chosen} is for GPUs. On a CPU choose bfloat16 or float32.")
+    if chosen == "tf32" and device.type != "cuda":
+        raise UserError("tf32 is for NVIDIA's GPUs. Choose bfloat16 or float32.")
     return chosen
 
 
@@ -33,6 +33,8 @@ def _automatic(device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if fast else "float16"
+    if device.type != "cpu":
+        return "float32"
     # Without these instructions bfloat16 is emulated, slower than float32.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if fast else "float32"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gpt2.device import has_float64
 from gpt2.settings import check, setting
 
 MAX_NEW_TOKENS = 100_000
@@ -183,6 +184,8 @@ def invert(kept: Candidates, uniforms: Tensor) -> Tensor:
 
 def sample(logits: Tensor, context: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """The next token after `context` (ids), given its logits (V,)."""
+    if not has_float64(logits.device):  # which the shares need
+        logits, context = logits.cpu(), context.cpu()
     logits = penalize(logits.float(), context, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return int(logits.argmax())

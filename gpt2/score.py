@@ -125,7 +125,7 @@ def total_loss(model: GPT2, chunks: Iterable[np.ndarray], measure: Measure) -> t
             logits = model(rows[:, :-1]).float()  # (B, T, V)
             losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
             for row, (_, known) in zip(losses.view(len(chosen), -1), chosen):
-                total += row[known:].double().sum().item()
+                total += row[known:].cpu().double().sum().item()  # not every device has float64
                 count += len(row) - known
     return total, count
 

@@ -34,6 +34,7 @@ class Limits:
     # A worker has lower priority and never spins, so it hardly slows generation
     # (benchmarks/while_training.py).
     threads: int = setting(core_count, "of the training process", low=0)
+    device: str = setting("auto", "of the training process: what `choose_device` takes")
 
     def __post_init__(self) -> None:
         check(self)

@@ -19,6 +19,7 @@ from statistics import median
 
 import torch
 
+from gpt2.device import choose_device
 from gpt2.errors import UserError
 from gpt2.model import GPT2, ModelConfig
 from train.compute import autocast, recompute_blocks
@@ -42,11 +43,11 @@ class Pace:
     evaluation: float  # forward of one window
 
 
-def measure(shape: ModelConfig, config: TrainConfig) -> Pace:
+def measure(shape: ModelConfig, config: TrainConfig, device: torch.device) -> Pace:
     """The pace for one window at a time, which costs no less than in a batch."""
     if shape.n_layer <= _WHOLE_LAYERS:
-        return _measure(shape, config)
-    one, two = (_measure(replace(shape, n_layer=layers), config) for layers in (1, 2))
+        return _measure(shape, config, device)
+    one, two = (_measure(replace(shape, n_layer=layers), config, device) for layers in (1, 2))
     more = shape.n_layer - 1
 
     def grown(a: float, b: float) -> float:
@@ -59,8 +60,7 @@ def measure(shape: ModelConfig, config: TrainConfig) -> Pace:
     )
 
 
-def _measure(shape: ModelConfig, config: TrainConfig) -> Pace:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _measure(shape: ModelConfig, config: TrainConfig, device: torch.device) -> Pace:
     model = GPT2(replace(shape, dropout=config.dropout)).to(device)
     if config.lora_rank:
         add_lora(model, config)
@@ -91,8 +91,8 @@ def _seconds(work: Callable[[], object]) -> float:
     for _ in range(4):
         started = time.perf_counter()
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
         times.append(time.perf_counter() - started)
         if times[0] > _ENOUGH_SECONDS:
             return times[0]
@@ -103,11 +103,12 @@ _paces: dict[str, Pace] = {}
 _measuring = threading.Lock()
 
 
-def find_pace(shape: ModelConfig, config: TrainConfig, threads: int) -> Pace:
+def find_pace(shape: ModelConfig, config: TrainConfig, threads: int, device: str = "auto") -> Pace:
     """The pace of such a model here, measured once; only settings that affect it count."""
+    choose_device(device)  # if it is not here, say so, instead of "too little memory"
     names = ("block_size", "lora_rank", "lora_targets", "precision", "optimizer", "dropout")
     told = {name: getattr(config, name) for name in (*names, "gradient_checkpointing")}
-    wanted = {"shape": asdict(shape), "config": told, "threads": threads}
+    wanted = {"shape": asdict(shape), "config": told, "threads": threads, "device": device}
     key = json.dumps(wanted, sort_keys=True)
     with _measuring:  # two at a time would slow each other down
         if key not in _paces:
@@ -144,5 +145,6 @@ if __name__ == "__main__":
     os.nice(10)  # the server comes first
     wanted = json.loads(sys.argv[1])
     torch.set_num_threads(wanted["threads"])
-    pace = measure(ModelConfig(**wanted["shape"]), TrainConfig(**wanted["config"]))
+    device = choose_device(wanted["device"])
+    pace = measure(ModelConfig(**wanted["shape"]), TrainConfig(**wanted["config"]), device)
     print(json.dumps(asdict(pace)))

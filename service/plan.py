@@ -11,7 +11,7 @@ from gpt2.model import ModelConfig
 from service.limits import Limits
 from service.pace import Pace, find_pace
 from service.request import EFFORTS, Effort
-from train.config import TrainConfig
+from train.config import TrainConfig, with_changes
 from train.job import finetune_config
 
 _START_SECONDS = 8.0  # starting a process, imports, the index, the result and its memorization
@@ -48,7 +48,7 @@ def plan_runs(
     `UserError` when the run does not fit this machine's memory.
     """
     config = first_config(shape, changes)
-    pace = find_pace(shape, config, limits.threads)
+    pace = find_pace(shape, config, limits.threads, limits.device)
     return {
         name: make_plan(shape, config, effort, changes, tokens, pace, limits)
         for name, effort in EFFORTS.items()
@@ -96,12 +96,12 @@ def make_plan(
 def first_config(shape: ModelConfig, changes: dict[str, Any]) -> TrainConfig:
     """The settings that suit the model, with the visitor's changes."""
     block = min(changes.get("block_size", _BLOCK), shape.n_positions)
-    changes = changes | {"block_size": block}
+    suited = replace(
+        finetune_config(shape), batch_size=max(_SIZES[0], changes.get("micro_batch_size", 1))
+    )
     if "learning_rate" in changes:
-        changes.setdefault("final_learning_rate", changes["learning_rate"] / 10)
-    batch = changes.setdefault("batch_size", max(_SIZES[0], changes.get("micro_batch_size", 1)))
-    changes.setdefault("micro_batch_size", min(batch, _SIZES[0]))
-    return replace(finetune_config(shape), **changes)
+        suited = replace(suited, final_learning_rate=changes["learning_rate"] / 10)
+    return with_changes(suited, changes | {"block_size": block})
 
 
 def _fit_batch(config: TrainConfig, pace: Pace, effort: Effort) -> TrainConfig:
@@ -109,8 +109,7 @@ def _fit_batch(config: TrainConfig, pace: Pace, effort: Effort) -> TrainConfig:
     for size in _SIZES:
         if _STEPS_WANTED * (size * pace.window + pace.update) <= effort.seconds:
             break
-    micro = min(config.micro_batch_size, size)
-    return replace(config, batch_size=size, micro_batch_size=micro)
+    return replace(config, batch_size=size)
 
 
 def _fit_memory(config: TrainConfig, shape: ModelConfig, limits: Limits) -> TrainConfig:

@@ -165,7 +165,11 @@ class Queue:
         }
         with open(entry.path / ipc.LOG, "ab") as log:
             entry.process = subprocess.Popen(
-                [sys.executable, "-m", "service.worker", str(entry.path.absolute())],
+                [
+                    sys.executable,
+                    *("-m", "service.worker", str(entry.path.absolute())),
+                    *("--device", self._limits.device),
+                ],
                 cwd=_ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +25,8 @@ from service.status import RunStatus, StatusReader
 from service.storage import DOWNLOADS, PENDING, Housekeeping, claim
 from service.submit import create_run
 from service.worker import train_slice
+from train.config import TrainConfig
+from train.job import stretch_notes
 from train.memorization import TrainingTexts
 from train.run_folder import Progress, RunFolder
 from train.states import RunState
@@ -158,9 +160,11 @@ class Runs:
                 raise UserError(f"A run may have {_MAX_STEPS:,} steps in all.")
             self._refuse_more(entry.owner)
             described = run.description()
+            before = TrainConfig(**described["train"])
             # Who asks for more steps wants them, also where patience had ended the run.
-            described["train"] |= {"steps": total, "patience": 0}
-            run.describe(described)
+            after = replace(before, steps=total, patience=0)
+            notes = [*described["notes"], *stretch_notes(before, after, total - more)]
+            run.describe(described | {"train": asdict(after), "notes": notes})
             self._go_on(entry)
 
     def slice(self, run_id: object, seconds: float) -> Iterator[Progress]:
@@ -172,7 +176,7 @@ class Runs:
             if state not in (RunState.QUEUED, RunState.INTERRUPTED):
                 raise UserError(f"This run is {state} already.")
             self._queue.withdraw(entry)
-        yield from train_slice(entry.path, seconds)
+        yield from train_slice(entry.path, seconds, self.limits.device)
 
     def discard(self, run_id: object) -> None:
         """Stop the run and delete all of it."""

@@ -41,26 +41,28 @@ _OOM_SCORE = 600  # of 1000: if memory runs out, the system ends this process, n
 _MEASURED = Sampling(max_new_tokens=150, samples=4)  # for a result's memorization
 
 
-def train_slice(run_path: Path, seconds: float) -> Iterator[Progress]:
+def train_slice(run_path: Path, seconds: float, device: str = "auto") -> Iterator[Progress]:
     """Continue a run for `seconds`, save, and leave; or finish it if its end comes first.
 
     The worker is one long slice. `UserError` if another process holds the run; anything else that
     goes wrong ends the run as "failed", with the cause in its state. Between slices, the run is
     "interrupted".
     """
-    yield from _work(Path(run_path), seconds, pause=True, stop_signaled=lambda: False)
+    yield from _work(Path(run_path), seconds, True, lambda: False, device)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train the run to its end, its time limit or a stop; 0 if it then has a model, else 1."""
     parser = argparse.ArgumentParser(prog="python -m service.worker", description=__doc__)
     parser.add_argument("run", type=Path)
-    path = parser.parse_args(arguments).run
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    path = options.run
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     _lower_priority()
     seconds = ipc.read(path, ipc.REQUEST).get("run_seconds", math.inf)
-    for _ in _work(path, seconds, pause=False, stop_signaled=lambda: bool(told)):
+    for _ in _work(path, seconds, False, lambda: bool(told), options.device):
         pass
     return 0 if RunFolder(path).state()["state"] in (RunState.DONE, RunState.STOPPED) else 1
 
@@ -75,11 +77,15 @@ def _lower_priority() -> None:
 
 
 def _work(
-    path: Path, seconds: float, pause: bool, stop_signaled: Callable[[], bool]
+    path: Path,
+    seconds: float,
+    pause: bool,
+    stop_signaled: Callable[[], bool],
+    device: str,
 ) -> Iterator[Progress]:
     """Hold the run and train it; any ending is recorded before the lock is released."""
     run = RunFolder.open(path)
-    with ipc.run_lock(path), ipc.Heartbeat(path) as heartbeat, join() as world:
+    with ipc.run_lock(path), ipc.Heartbeat(path) as heartbeat, join(device) as world:
         ipc.remove(path, ipc.TICKET)
         run.set_state(RunState.PREPARING)
         try:

@@ -81,6 +81,10 @@ class Checkpoints:
         names = [path.name for path in self.path.glob("step-*")]
         return sorted(int(name[5:]) for name in names if re.fullmatch("[0-9]{1,9}", name[5:]))
 
+    @property
+    def last_step(self) -> int:
+        return max(self.steps(), default=0)
+
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint whose files are what its manifest says."""
         for aside in self.path.glob(f"{ASIDE}*"):

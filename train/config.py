@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ class TrainConfig:
     batch_size: int = setting(8, "windows per step", low=1, offered=(1, 256), on_page=True)
     micro_batch_size: int = setting(
         8,
-        "windows per forward; a step accumulates over them",
+        "at most so many windows per forward; a step accumulates over them",
         title="Micro-batch size",
         low=1,
         offered=(1, 64),
@@ -146,13 +147,63 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        # A smaller batch alone is the usual way out of too little memory: the part of it that is
+        # computed at a time follows.
+        object.__setattr__(self, "micro_batch_size", min(self.micro_batch_size, self.batch_size))
         for name, holds, what in (
-            ("micro_batch_size", self.micro_batch_size <= self.batch_size, "at most batch_size"),
             ("stride", self.stride <= self.block_size, "at most block_size"),
             ("patience", not self.patience or self.evaluate_every, "0 without validations"),
         ):
             if not holds:
                 raise UserError(f"{name} must be {what}, not {getattr(self, name)!r}.")
+
+
+# Settings that do nothing beside others: their names, whether that is so, and why.
+_IDLE: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (
+        ("lora_alpha", "lora_targets"),
+        lambda config: not config.lora_rank,
+        "without low-rank updates: set lora_rank too, to 8 say",
+    ),
+    (
+        ("final_learning_rate",),
+        lambda config: config.schedule == "constant",
+        "with a constant schedule",
+    ),
+    (
+        ("evaluate_every", "patience", "split"),
+        lambda config: not config.validation_share,
+        "where validation_share is 0: nothing is held out to validate on",
+    ),
+)
+
+
+def with_changes(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """`config` with what a user set. `UserError` for a setting that has no effect beside the others
+    or contradicts them: nothing that was asked for is ignored."""
+    changed = replace(config, **changes)
+    if changes.get("micro_batch_size", 0) > changed.batch_size:
+        raise UserError(
+            f"micro_batch_size must be at most batch_size, {changed.batch_size}, not "
+            f"{changes['micro_batch_size']}."
+        )
+    for names, is_idle, why in _IDLE:
+        for name in names:
+            if changes.get(name) and is_idle(changed):
+                raise UserError(f"{name} has no effect {why}.")
+    return changed
+
+
+def begin_with(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """As `with_changes`, of a preset: the warmup of a shorter run ends within it, and a lower peak
+    rate takes the final one along."""
+    follow = {}
+    changed = with_changes(config, changes)
+    if changed.warmup_steps >= changed.steps:
+        follow["warmup_steps"] = changed.steps // 10
+    if changed.final_learning_rate > changed.learning_rate:
+        follow["final_learning_rate"] = changed.learning_rate
+    return replace(changed, **{name: v for name, v in follow.items() if name not in changes})
 
 
 @dataclass(frozen=True)
@@ -255,15 +306,6 @@ PRESETS = {
         cost="days on 8 large GPUs",
     ),
 }
-
-
-def with_changes(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
-    """`config` with what the user set. A smaller batch alone takes the micro-batch along."""
-    if "batch_size" in changes and "micro_batch_size" not in changes:
-        batch = changes["batch_size"]
-        if type(batch) is int and 1 <= batch < config.micro_batch_size:
-            changes = changes | {"micro_batch_size": batch}
-    return replace(config, **changes)
 
 
 def finetune_learning_rate(parameters: int) -> float:

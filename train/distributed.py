@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gpt2.device import choose_device
+from gpt2.errors import UserError
 from gpt2.folder import empty_model
 from gpt2.model import GPT2
+from gpt2.settings import quote
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,31 @@ class World:
 
 
 @contextmanager
-def join() -> Iterator[World]:
-    """The world that torchrun describes in the environment, else one rank on the best device."""
-    cuda = torch.cuda.is_available()
+def join(device_name: str = "auto") -> Iterator[World]:
+    """The world that torchrun describes in the environment, else one rank; on the device that
+    `choose_device` finds by that name. Under torchrun each rank has a GPU of its own."""
     if "RANK" not in os.environ:
-        yield World(device=torch.device("cuda" if cuda else "cpu"))
+        yield World(device=choose_device(device_name))
         return
-    local = int(os.environ["LOCAL_RANK"])
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
+    device = _device_of_rank(device_name, int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         distributed.destroy_process_group()
+
+
+def _device_of_rank(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(
+            f"Under torchrun every process has a device of its own: device may be cuda or cpu, not "
+            f"{quote(name)}."
+        )
+    return choose_device(f"cuda:{local_rank}" if name == "cuda" else name)
 
 
 def wrap(loss: nn.Module, world: World, shard: bool) -> nn.Module:

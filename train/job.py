@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,18 @@ from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.text import Text, open_texts, read_documents
 from gpt2.tokenizer import CharacterTokenizer, Tokenizer, gpt2_tokenizer, load_tokenizer
-from train.config import PRESETS, TrainConfig, finetune_learning_rate, with_changes
-from train.data import Corpus, build_corpus, fit_block, open_corpus
+from train.config import (
+    PRESETS,
+    TrainConfig,
+    begin_with,
+    finetune_learning_rate,
+    with_changes,
+)
+from train.data import Corpus, Windows, build_corpus, fit_block, open_corpus
 from train.distributed import World
 from train.lora import add_lora
+from train.optimizer import learning_rate
+from train.own_shape import OwnShape
 from train.run_folder import RunFolder
 from train.vocabulary import learn_vocabulary
 
@@ -37,6 +46,8 @@ class JobRequest:
     column: str | None = None
     changes: tuple[tuple[str, Any], ...] = ()
     encoding: str | None = None
+    epochs: float | None = None  # times through the text, instead of `steps`
+    shape: OwnShape = field(default_factory=OwnShape)  # of a new model
 
 
 @dataclass(frozen=True)
@@ -70,18 +81,48 @@ def new_job(request: JobRequest, world: World) -> Job:
     return existing_job(request.out, world, ())
 
 
-def existing_job(out: Path, world: World, changes: tuple[tuple[str, Any], ...]) -> Job:
-    """Open a run folder to continue it; `changes` may extend its steps or set anything that does
-    not alter what has been trained so far. They are the run's own from then on."""
+def existing_job(
+    out: Path, world: World, changes: tuple[tuple[str, Any], ...], epochs: float | None = None
+) -> Job:
+    """Open a run folder to continue it; `changes` may extend its steps (`epochs`: to so many times
+    through its text) or set anything that does not alter what has been trained so far. They are the
+    run's own from then on."""
     run = RunFolder.open(out)
     described = run.description()
-    config = replace(TrainConfig(**described["train"]), **dict(changes))
-    _refuse_changes(described["train"], config)
-    if changes and world.is_main:
+    corpus = open_corpus(run.tokens, load_tokenizer(run.tokens))
+    config, notes = TrainConfig(**described["train"]), []
+    if epochs or changes:
+        before = config
+        given = dict(changes) | (_steps_of(epochs, before, corpus, notes) if epochs else {})
+        config = _resumed(before, given, run)
+        notes += stretch_notes(before, config, run.checkpoints.last_step)
+    described["notes"] += notes
+    if (epochs or changes) and world.is_main:
         run.describe(described | {"train": asdict(config)})
-    tokenizer = load_tokenizer(run.tokens)
     model = build_model(described, config, world)
-    return Job(model, open_corpus(run.tokens, tokenizer), config, run, tuple(described["notes"]))
+    return Job(model, corpus, config, run, tuple(described["notes"]))
+
+
+def stretch_notes(before: TrainConfig, after: TrainConfig, step: int) -> list[str]:
+    """What other steps do to the learning rate from `step`, the last that is done, on."""
+    old, new = learning_rate(before, step), learning_rate(after, step)
+    if before.steps == after.steps or old == new:
+        return []
+    return [
+        f"At step {step} the end moved from step {before.steps:,} to {after.steps:,}: the schedule "
+        f"is stretched, so the learning rate there is {new:.3g} instead of {old:.3g}, and reaches "
+        f"{after.final_learning_rate:.3g} at the new end."
+    ]
+
+
+def _steps_of(
+    epochs: float, config: TrainConfig, corpus: Corpus, notes: list[str]
+) -> dict[str, int]:
+    """The steps of so many times through the text, as a change of a config; and a word about it."""
+    windows = Windows(corpus.train, config).per_epoch
+    steps = max(1, math.ceil(epochs * windows / config.batch_size))
+    notes.append(f"{epochs:g} epochs of {windows:,} windows are {steps:,} steps.")
+    return {"steps": steps}
 
 
 def write_run(request: JobRequest) -> None:
@@ -89,11 +130,13 @@ def write_run(request: JobRequest) -> None:
     texts, notes = open_texts(request.files, request.column, request.encoding)
     changes = dict(request.changes)
     if request.model and not request.preset:
+        if request.shape != OwnShape():
+            raise UserError("A model that exists has its shape: choose one with --preset only.")
         start = start_from_model(request.model)
-        config = with_changes(finetune_config(start.shape), changes)
+        config = begin_with(finetune_config(start.shape), changes)
     elif request.preset and not request.model and PRESETS[request.preset].model:
-        config = with_changes(PRESETS[request.preset].train, changes)
-        start = _start_from_scratch(request.preset, config, texts)
+        config = _scratch_config(request, changes)
+        start = _start_from_scratch(request, config, texts)
     else:
         raise UserError(
             "Give either --model NAME (train it further) or --preset NAME (from scratch)."
@@ -101,16 +144,30 @@ def write_run(request: JobRequest) -> None:
     run = RunFolder.create(request.out)
     try:
         corpus = build_corpus(texts, start.tokenizer, run.tokens, config, notes)
-        begin_run(run, start, config, corpus)
+        begun: list[str] = []
+        if request.epochs:
+            fitted, _ = fit_block(config, corpus, start.shape.n_positions)
+            steps = _steps_of(request.epochs, fitted, corpus, begun)
+            config = begin_with(config, changes | steps)
+        begin_run(run, start, config, corpus, begun)
     except BaseException:
         shutil.rmtree(run.path)  # nothing has begun; the name stays free for the next try
         raise
 
 
-def begin_run(run: RunFolder, start: Start, config: TrainConfig, corpus: Corpus) -> None:
-    """Describe a run whose tokens are in its folder: from then on it can be opened."""
+def begin_run(
+    run: RunFolder, start: Start, config: TrainConfig, corpus: Corpus, notes: Sequence[str] = ()
+) -> None:
+    """Describe a run whose tokens are in its folder: from then on it can be opened. `notes` are
+    what its owner should know about it."""
     start.tokenizer.save(run.tokens)
     config, note = fit_block(config, corpus, start.shape.n_positions)
+    untrained = start.base is None and not note and config.block_size < start.shape.n_positions
+    if untrained:
+        note = (
+            f"The model's window is {start.shape.n_positions} tokens, and in blocks of "
+            f"{config.block_size} it never learns its later positions."
+        )
     run.describe(
         {
             "model": start.model,
@@ -119,7 +176,7 @@ def begin_run(run: RunFolder, start: Start, config: TrainConfig, corpus: Corpus)
             "shape": asdict(replace(start.shape, dropout=config.dropout)),
             "train": asdict(config),
             "files": list(corpus.report.encodings),
-            "notes": [note] if note else [],
+            "notes": [*notes, *([note] if note else [])],
         }
     )
 
@@ -137,12 +194,24 @@ def finetune_config(shape: ModelConfig) -> TrainConfig:
     return replace(PRESETS["finetune"].train, learning_rate=rate, final_learning_rate=rate / 10)
 
 
-def _start_from_scratch(name: str, config: TrainConfig, texts: Sequence[Text]) -> Start:
-    preset = PRESETS[name]
+def _scratch_config(request: JobRequest, changes: dict[str, Any]) -> TrainConfig:
+    """The preset's, with blocks as long as a context of one's own."""
+    config, context = PRESETS[request.preset].train, request.shape.context
+    if context:
+        config = replace(config, block_size=context)
+    config = begin_with(config, changes)
+    if context and config.block_size > context:
+        raise UserError(f"block_size {config.block_size} does not fit into a context of {context}.")
+    return config
+
+
+def _start_from_scratch(request: JobRequest, config: TrainConfig, texts: Sequence[Text]) -> Start:
+    preset = PRESETS[request.preset]
+    shape = request.shape.of(preset.model)  # before the text is read
     tokenizer = _new_tokenizer(preset.tokenizer, texts)
-    window = max(preset.model.n_positions, config.block_size)
-    shape = replace(preset.model, vocab_size=tokenizer.vocab_size, n_positions=window)
-    return Start(tokenizer, shape, preset=name)
+    window = max(shape.n_positions, config.block_size)
+    shape = replace(shape, vocab_size=tokenizer.vocab_size, n_positions=window)
+    return Start(tokenizer, shape, preset=request.preset)
 
 
 def _new_tokenizer(kind: str, texts: Sequence[Text]) -> Tokenizer:
@@ -192,11 +261,16 @@ _CHANGEABLE = {
 }
 
 
-def _refuse_changes(before: dict[str, Any], config: TrainConfig) -> None:
-    for option in fields(TrainConfig):
-        name = option.name
-        if name not in _CHANGEABLE and getattr(config, name) != before[name]:
+def _resumed(before: TrainConfig, changes: dict[str, Any], run: RunFolder) -> TrainConfig:
+    """The config with what may change; `UserError` for what may not, and for too few steps."""
+    changed = replace(before, **changes)
+    for name in changes:
+        if name not in _CHANGEABLE and getattr(changed, name) != getattr(before, name):
             raise UserError(
-                f"{name} was {before[name]!r} when this run began and cannot change on --resume. "
-                "Start a new run from its model/ folder instead."
+                f"{name} was {getattr(before, name)!r} when this run began and cannot change on "
+                "--resume. Start a new run from its model/ folder instead."
             )
+    done = run.checkpoints.last_step
+    if changed.steps < done and "steps" in changes:
+        raise UserError(f"{changed.steps} steps: this run has done {done} already. Give more.")
+    return with_changes(before, changes)

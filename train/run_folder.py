@@ -38,6 +38,7 @@ class Progress:
     gradient_norm: float | None  # before clipping
     tokens_per_second: float | None  # of the step alone
     message: str | None = None  # what happened that the user should know
+    sample: str | None = None  # what the model wrote then; on disk in samples.jsonl
 
 
 class RunFolder:
@@ -97,7 +98,10 @@ class RunFolder:
             write_json(self.path / "state.json", record)
 
     def add_progress(self, progress: Progress) -> None:
-        self._append("progress.jsonl", asdict(progress))
+        record = asdict(progress)
+        if (sample := record.pop("sample")) is not None:
+            self.add_sample(progress.step, sample)
+        self._append("progress.jsonl", record)
 
     def add_sample(self, step: int, text: str) -> None:
         self._append("samples.jsonl", {"step": step, "text": text})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import textwrap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from statistics import median
 
@@ -28,7 +30,7 @@ def show_run(progress: Iterator[Progress], job: Job, as_json: bool, world: World
         print(line, file=sys.stderr)
     if as_json:
         for item in progress:
-            print(json.dumps(asdict(item)), flush=True)
+            print(json.dumps(asdict(item) | {"perplexity": _perplexity(item)}), flush=True)
     elif sys.stderr.isatty():
         _bar(progress, job)
     else:
@@ -60,6 +62,7 @@ def _bar(progress: Iterator[Progress], job: Job) -> None:
             bar.set_postfix(losses)
             if item.message:
                 bar.write(f"step {item.step}: {item.message}", file=sys.stderr)
+            _tell(item, lambda words: bar.write(words, file=sys.stderr))
 
 
 def _lines(progress: Iterator[Progress], job: Job) -> None:
@@ -72,6 +75,23 @@ def _lines(progress: Iterator[Progress], job: Job) -> None:
         if due or item.message:
             left = _time_left(job, item.step, speeds)
             print(f"{_sentence(item)}{left}", flush=True)
+        _tell(item, lambda words: print(words, file=sys.stderr, flush=True))
+
+
+def _tell(item: Progress, write: Callable[[str], None]) -> None:
+    """What was measured and what the model wrote, where it did."""
+    if (perplexity := _perplexity(item)) is not None:
+        write(f"step {item.step}: perplexity {perplexity:,.2f}")
+    if item.sample is not None:
+        # A model of characters may write what moves a terminal's cursor.
+        plain = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in item.sample)
+        write(f"step {item.step}, a sample:\n{textwrap.indent(plain.strip(), '    ')}")
+
+
+def _perplexity(item: Progress) -> float | None:
+    """Of the validation loss; None where there is none, or where it is no number to print."""
+    loss = item.validation_loss
+    return math.exp(loss) if loss is not None and loss < 700 else None
 
 
 def _sentence(item: Progress) -> str:

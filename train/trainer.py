@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from gpt2.device import has_float64
 from gpt2.errors import UserError
-from gpt2.folder import save_model
+from gpt2.folder import is_finite, save_model
 from gpt2.generate import generate_text
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling
@@ -40,6 +41,7 @@ from train.optimizer import build_optimizers, learning_rate, set_learning_rate
 from train.run_folder import Progress, RunFolder
 from train.states import RunState
 
+_MIN_LOSS_SCALE = 1e-4  # below, float16 gradients would be nothing
 _SECONDS_BETWEEN_STATES = 1.0  # replacing a file costs as much as a small model's step
 
 
@@ -48,7 +50,7 @@ class TrainingFailed(Exception):
 
 
 class _NotFinite(Exception):
-    """A loss or gradient was NaN or infinite; nothing was stepped."""
+    """A loss, gradient or weight was NaN or infinite; it was neither stepped nor saved."""
 
 
 @dataclass
@@ -122,26 +124,36 @@ class Trainer:
 
     def steps(self, should_stop: Callable[[], bool]) -> Iterator[Progress]:
         if not self._restore():
-            yield self._measure(Progress(0, None, None, 0.0, None, None), save=True)
+            try:
+                yield self._measure(Progress(0, None, None, 0.0, None, None), save=True)
+            except _NotFinite as error:
+                raise TrainingFailed(f"At the start {error}: choose another model.") from None
         while not self.finished:
             if self.world.any(should_stop()):
-                self._save()
+                try:
+                    self._save()
+                except _NotFinite as error:
+                    yield self._roll_back(str(error), self.state.step)
                 return
             try:
                 progress = self._step()
             except _NotFinite as error:
-                yield self._roll_back(str(error))
+                yield self._roll_back(str(error), self.state.step + 1)
                 continue
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 yield self._shrink(error)
                 continue
             last = self.finished
-            yield self._measure(
-                progress,
-                evaluate_now=last or _due(self.config.evaluate_every, progress.step),
-                sample_now=last or _due(self.config.sample_every, progress.step),
-                save=last or _due(self.config.save_every, progress.step),
-            )
+            try:
+                measured = self._measure(
+                    progress,
+                    evaluate_now=last or _due(self.config.evaluate_every, progress.step),
+                    sample_now=last or _due(self.config.sample_every, progress.step),
+                    save=last or _due(self.config.save_every, progress.step),
+                )
+            except _NotFinite as error:
+                measured = self._roll_back(str(error), progress.step)
+            yield measured
 
     def _step(self) -> Progress:
         """One optimizer step over a whole batch; nothing is changed if anything is not finite."""
@@ -150,25 +162,53 @@ class Trainer:
         started = time.perf_counter()
         rate = learning_rate(config, state.step) * state.rate_scale
         set_learning_rate(self.optimizers, rate)
-        torch.manual_seed(
-            (config.seed * 1_000_003 + state.step) * self.world.size + self.world.rank
-        )
         self.model.train()
         rows = self.windows.batch(state.step, self.world.rows(config.batch_size))
-        loss = self.world.sum(self._backward(rows)).item()
-        for optimizer in self.optimizers:
-            self.scaler.unscale_(optimizer)
-        norm = self._clip()
-        if not (math.isfinite(loss) and math.isfinite(norm)) and not self.scaler.is_enabled():
-            self._drop_gradients()
-            raise _NotFinite(f"the {'gradient' if math.isfinite(loss) else 'loss'} was not finite")
+        scale = self.scaler.get_scale()
+        loss, norm = self._finite_gradients(rows)
+        message = self._scale_message(scale)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
         self._drop_gradients()
         state.step += 1
         speed = config.batch_size * config.block_size / (time.perf_counter() - started)
-        return Progress(state.step, loss, None, rate, norm, speed)
+        return Progress(state.step, loss, None, rate, norm, speed, message)
+
+    def _finite_gradients(self, rows: Tensor) -> tuple[float, float]:
+        """The loss, and the norm of the gradients that are left in the parameters.
+
+        In float16 the scaled gradients may overflow: then the same batch is computed again at half
+        the scale, so no batch is lost and a step is always an update. Norm and loss are those of
+        all ranks, which thus do the same.
+        """
+        while True:
+            loss, norm = self._gradients(rows)
+            if math.isfinite(loss) and math.isfinite(norm):
+                return loss, norm
+            self._drop_gradients()
+            if not math.isfinite(loss):
+                raise _NotFinite("the loss was not finite")
+            if not self.scaler.is_enabled():
+                raise _NotFinite("the gradient was not finite")
+            scale = self.scaler.get_scale() * self.scaler.get_backoff_factor()
+            if scale < _MIN_LOSS_SCALE:
+                raise _NotFinite("the gradient was not finite at any scale of the loss")
+            self.scaler.update(scale)
+
+    def _gradients(self, rows: Tensor) -> tuple[float, float]:
+        state, world = self.state, self.world
+        torch.manual_seed((self.config.seed * 1_000_003 + state.step) * world.size + world.rank)
+        loss = world.sum(self._backward(rows)).item()
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        return loss, self._clip()
+
+    def _scale_message(self, before: float) -> str | None:
+        after = self.scaler.get_scale()
+        if after >= before:
+            return None
+        return f"float16 overflowed and the step was computed anew, at a loss scale of {after:g}"
 
     def _backward(self, rows: Tensor) -> Tensor:
         """Gradients of the mean loss over the whole batch, summed micro-batch by micro-batch.
@@ -177,14 +217,16 @@ class Trainer:
         ones exact. DDP averages over the ranks, which the factor of their number undoes.
         """
         tokens = self.config.batch_size * self.config.block_size
-        micros = rows.to(self.model.device, non_blocking=True).split(self.micro_batch_size)
-        total = torch.zeros((), device=self.model.device, dtype=torch.float64)
+        on_cuda = self.model.device.type == "cuda"  # where a copy that is not awaited is safe
+        micros = rows.to(self.model.device, non_blocking=on_cuda).split(self.micro_batch_size)
+        exact = torch.float64 if has_float64(self.model.device) else torch.float32
+        total = torch.zeros((), device=self.model.device, dtype=exact)
         for index, micro in enumerate(micros):
             with distributed.accumulating(self.loss, last=index == len(micros) - 1):
                 with self.autocast:
                     loss = self.compiled(micro) / tokens
                 self.scaler.scale(loss * self.world.size).backward()
-            total += loss.detach().double()
+            total += loss.detach().to(exact)
         return total
 
     def _clip(self) -> float:
@@ -200,7 +242,7 @@ class Trainer:
         save: bool = False,
     ) -> Progress:
         """Evaluation, sample and checkpoint as they fall due; a best is always saved."""
-        loss = None
+        loss = sample = None
         if evaluate_now or sample_now:
             model = merged(distributed.gathered(self.model)).eval()  # as it is exported
             if evaluate_now:
@@ -209,10 +251,10 @@ class Trainer:
             if sample_now and self.config.sample_every and self.world.is_main:
                 self.on_phase(RunState.SAMPLING)
                 with self.autocast:
-                    self.run.add_sample(self.state.step, self._sample(model))
+                    sample = self._sample(model)
         if loss is not None and self._is_best(loss):
             save = True
-        return self._record(replace(progress, validation_loss=loss), save)
+        return self._record(replace(progress, validation_loss=loss, sample=sample), save)
 
     def _record(self, progress: Progress, save: bool = False) -> Progress:
         """Log first, then save: a kill between them leaves a line that resuming takes back, never
@@ -242,18 +284,18 @@ class Trainer:
         prompt = self.config.sample_prompt
         return "".join(generate_text(model, self.data.tokenizer, prompt, sampling))
 
-    def _roll_back(self, cause: str) -> Progress:
+    def _roll_back(self, cause: str, step: int) -> Progress:
         """To the last good checkpoint at half the rate, once."""
-        failed_at = self.state.step
         if self.state.rate_scale < 1.0:
             raise TrainingFailed(
-                f"At step {failed_at + 1} {cause} again, at half the rate too. The last good "
+                f"At step {step} {cause} again, at half the rate too. The last good "
                 f"checkpoint is kept. Try a learning rate of {self.config.learning_rate / 10:g}."
             )
-        self._restore()
+        if not self._restore():
+            raise TrainingFailed(f"At step {step} {cause}, and no checkpoint is whole.")
         self.state.rate_scale = 0.5
         message = (
-            f"At step {failed_at + 1} {cause}. Went back to step {self.state.step} and halved "
+            f"At step {step} {cause}. Went back to step {self.state.step} and halved "
             "the learning rate."
         )
         return self._record(Progress(self.state.step, None, None, 0.0, None, None, message))
@@ -291,11 +333,10 @@ class Trainer:
             copy_optimizers(self.model, self.optimizers),
             asdict(self.state) | {"scaler": self.scaler.state_dict()},
         )
+        # Of sharded weights every rank has the whole, so all of them see the same.
+        if not all(is_finite(tensor) for tensor in checkpoint.model.values()):
+            raise _NotFinite("the weights were not finite")
         if self.world.is_main:
-            if not all(torch.isfinite(tensor).all() for tensor in checkpoint.model.values()):
-                raise TrainingFailed(
-                    "The weights are not finite; the last good checkpoint is kept."
-                )
             self.run.checkpoints.save(checkpoint)
             if self.config.keep == "best":
                 self.run.checkpoints.prune(
@@ -310,7 +351,9 @@ class Trainer:
             return False
         self._load_weights(saved)
         fill_optimizers(self.model, self.optimizers, saved.optimizer)
-        self.scaler.load_state_dict(saved.trainer.pop("scaler"))
+        scaler = saved.trainer.pop("scaler")
+        if scaler:  # there is none where the run has trained on a device with another format
+            self.scaler.load_state_dict(scaler)
         self.state = _State(**saved.trainer)
         if self.world.is_main:
             self.run.forget_after(saved.step)

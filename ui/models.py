@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from gpt2.device import choose_device
 from gpt2.errors import UserError
 from gpt2.hub.resolve import (
     DOWNLOAD_BYTES,
@@ -80,8 +81,13 @@ class Models:
     """
 
     def __init__(
-        self, given: str | None = None, memory: float | None = None, runs: Runs | None = None
+        self,
+        given: str | None = None,
+        memory: float | None = None,
+        runs: Runs | None = None,
+        device: str = "auto",
     ) -> None:
+        self._device = choose_device(device)
         self._choices = _make_choices(given)
         self._given = given
         self._runs = runs
@@ -190,7 +196,7 @@ class Models:
         with self._loading:
             if loaded := self._get(choice):  # another visitor was faster
                 return loaded
-            loaded = Loaded(choice, *load_for_inference(choice.source))
+            loaded = Loaded(choice, *load_for_inference(choice.source, str(self._device)))
             self._keep(loaded)
             return loaded
 
@@ -211,7 +217,8 @@ class Models:
 
     def _refuse_too_large(self, choice: Choice) -> None:
         # Running out of memory would end the whole server, so it is not tried.
-        if choice.download and not torch.cuda.is_available() and choice.download > self._budget:
+        on_cpu = self._device.type == "cpu"
+        if choice.download and on_cpu and choice.download > self._budget:
             raise UserError(
                 f"{choice.title} needs about {choice.download / _MEMORY_SHARE / 1e9:.0f} GB of "
                 "memory, more than this machine has. Choose a smaller model."
@@ -245,9 +252,12 @@ def memory_of(model: GPT2) -> int:
     return (model.parameter_count() + model.wte.weight.numel()) * model.wte.weight.element_size()
 
 
-def describe_machine() -> str:
-    """ "CPU, 2 cores", or the graphics card's name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def describe_machine(device: str) -> str:
+    """ "CPU, 2 cores", or the graphics card's name, of what `choose_device` takes."""
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        return torch.cuda.get_device_name(chosen)
+    if chosen.type == "mps":
+        return "Apple's GPU"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"CPU, {cores} core{'s' if cores != 1 else ''}"

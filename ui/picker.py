@@ -84,7 +84,8 @@ class Picker:
 
 
 def _ready(loaded: Loaded) -> str:
-    return line(f"{describe_machine()}, {loaded.choice.title} ready", "ready")
+    machine = describe_machine(str(loaded.model.device))
+    return line(f"{machine}, {loaded.choice.title} ready", "ready")
 
 
 def _advice(loaded: Loaded) -> str:

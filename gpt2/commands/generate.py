@@ -7,7 +7,13 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from gpt2.command_line import Parser, add_model_option, print_json, read_standard_input
+from gpt2.command_line import (
+    Parser,
+    add_device_option,
+    add_model_option,
+    print_json,
+    read_standard_input,
+)
 from gpt2.settings import add_flags, given_flags, settings_of
 
 HELP = "continue a text"
@@ -23,6 +29,7 @@ def add_arguments(parser: Parser) -> None:
         help='the text to continue; "-" reads stdin; after "--" it may begin with a dash',
     )
     add_model_option(parser)
+    add_device_option(parser)
     add_flags(parser, settings_of(Sampling))
     parser.add_argument("--json", action="store_true", help="print one JSON object per sample")
 
@@ -46,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     prompt = read_standard_input() if options.prompt == "-" else options.prompt
     given = given_flags(options, settings_of(Sampling))
     sampling = Sampling(**given | {"seed": resolve_seed(given.get("seed", -1))})
-    model, tokenizer = load_for_inference(options.model)
+    model, tokenizer = load_for_inference(options.model, options.device)
     dropped = len(encode_prompt(tokenizer, prompt)) - model.config.n_positions
     if dropped > 0:
         print(f"note: the prompt's first {dropped} tokens do not fit the window", file=sys.stderr)

@@ -6,7 +6,14 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from gpt2.command_line import Parser, add_model_option, add_text_options, print_json, print_notes
+from gpt2.command_line import (
+    Parser,
+    add_device_option,
+    add_model_option,
+    add_text_options,
+    print_json,
+    print_notes,
+)
 from gpt2.settings import add_flags, given_flags, settings_of
 
 HELP = "how well a model predicts a text"
@@ -32,6 +39,7 @@ def add_score_options(parser: Parser, overlap: bool) -> None:
 
     add_text_options(parser)
     add_model_option(parser)
+    add_device_option(parser)
     window, stride, dtype = settings_of(Measure)
     if overlap:
         stride = replace(stride, asked="half the window")
@@ -43,13 +51,15 @@ def print_score(options: argparse.Namespace, file: Path, overlap: bool) -> None:
     """Score a file as the options say, in float32 weights as training has them."""
     import torch
 
+    from gpt2.device import choose_device
     from gpt2.folder import load_model
     from gpt2.hub.resolve import resolve
     from gpt2.score import Measure, score_texts
     from gpt2.text import open_texts
 
     measure = Measure(**given_flags(options, settings_of(Measure)))
-    model, tokenizer = load_model(resolve(options.model), dtype=torch.float32)
+    device = str(choose_device(options.device))  # before anything is downloaded for it
+    model, tokenizer = load_model(resolve(options.model), device, torch.float32)
     texts, notes = open_texts([file], options.column, options.encoding)
     result = score_texts(model, tokenizer, texts, measure.settled(model, overlap))
     print_notes((*notes, *(note for one in texts for note in one.notes)))

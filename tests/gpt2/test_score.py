@@ -108,8 +108,7 @@ def test_what_is_left_open_follows_the_model_and_what_cannot_be_is_refused(make_
         (Measure(window=65), "window must be at most 64"),
         (Measure(stride=65), "stride must be at most the window, 64"),
         (Measure(window=8, stride=9), "stride must be at most the window, 8"),
-        (Measure(dtype="float16"), "float16 is for GPUs"),
-        (Measure(dtype="tf32"), "tf32 is for GPUs"),
+        (Measure(dtype="tf32"), "tf32 is for NVIDIA's GPUs"),
     ]:
         with pytest.raises(UserError, match=message):
             wrong.settled(model)

@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+import torch
 
 from gpt2.errors import UserError
 from gpt2.folder import empty_model
@@ -162,10 +163,11 @@ def test_a_step_is_measured_once_in_a_process_of_its_own(monkeypatch):
 def test_deep_models_are_measured_by_their_first_layers(monkeypatch, changes):
     shape = ModelConfig(vocab_size=97, n_positions=32, n_embd=16, n_layer=2, n_head=2)
     config = TrainConfig(block_size=16, precision="float32", **changes)
-    assert pace.measure(shape, config).window > 0
+    cpu = torch.device("cpu")
+    assert pace.measure(shape, config, cpu).window > 0
     paces = {1: Pace(3.0, 0.3, 1.0), 2: Pace(5.0, 0.4, 1.5)}
-    monkeypatch.setattr(pace, "_measure", lambda shape, config: paces[shape.n_layer])
-    deep = pace.measure(replace(shape, n_layer=12), config)
+    monkeypatch.setattr(pace, "_measure", lambda shape, config, device: paces[shape.n_layer])
+    deep = pace.measure(replace(shape, n_layer=12), config, cpu)
     assert (deep.window, deep.evaluation) == (25.0, 6.5)
     assert deep.update == pytest.approx(1.4)
 

@@ -150,7 +150,7 @@ class FineTuneForm:
         rows = preset_rows({name: plan.seconds for name, plan in plans.items()})
         yield {
             self.form.preset: gr.Radio(choices=rows),
-            self.form.feasible: feasibility(plans[preset]),
+            self.form.feasible: feasibility(plans[preset], self.context.limits.device),
             **show_values(self.form.fields, plans[preset].config),
         }
 
@@ -271,12 +271,13 @@ class FineTuneForm:
         shown.then(None, [context.visitor], None, js=SHOW_RUN, api_visibility="private")
 
 
-def feasibility(plan: Plan) -> str:
+def feasibility(plan: Plan, device: str) -> str:
     """ "About 40 s: 60 steps on CPU, 2 cores. Needs 400 MB of memory (of 16 GB) ..." """
     config = plan.config
+    machine = html.escape(describe_machine(device))
     words = (
         f"<b>{about(plan.seconds).capitalize()}</b>: {plan.steps:,} steps of "
-        f"{config.batch_size} × {config.block_size} tokens on {html.escape(describe_machine())}. "
+        f"{config.batch_size} × {config.block_size} tokens on {machine}. "
         f"Needs {size(plan.memory_bytes)} of memory (of {size(machine_memory())}) and "
         f"{size(plan.disk_bytes)} of disk."
     )
