@@ -121,7 +121,7 @@ def _steps_of(
     """The steps of so many times through the text, as a change of a config; and a word about it."""
     windows = Windows(corpus.train, config).per_epoch
     steps = max(1, math.ceil(epochs * windows / config.batch_size))
-    notes.append(f"{epochs:g} epochs of {windows:,} windows are {steps:,} steps.")
+    notes.append(f"{epochs:g} times through {windows:,} windows are {steps:,} steps.")
     return {"steps": steps}
 
 

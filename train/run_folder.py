@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Progress:
     gradient_norm: float | None  # before clipping
     tokens_per_second: float | None  # of the step alone
     message: str | None = None  # what happened that the user should know
-    sample: str | None = None  # what the model wrote then; on disk in samples.jsonl
+    # What the model wrote then. It is not on this line of the log, but in samples.jsonl.
+    sample: str | None = field(default=None, compare=False)
 
 
 class RunFolder:

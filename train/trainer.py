@@ -107,6 +107,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             model.device.type, enabled=self.autocast.fast_dtype == torch.float16
         )
+        self._first_scale = self.scaler.state_dict()
         if config.gradient_checkpointing:
             recompute_blocks(model)
         self.loss = distributed.wrap(NextTokenLoss(model), world, config.shard)
@@ -187,14 +188,14 @@ class Trainer:
             if math.isfinite(loss) and math.isfinite(norm):
                 return loss, norm
             self._drop_gradients()
+            scale = self.scaler.get_scale() / 2
+            self.scaler.update(scale)  # it forgets these gradients, too
             if not math.isfinite(loss):
                 raise _NotFinite("the loss was not finite")
             if not self.scaler.is_enabled():
                 raise _NotFinite("the gradient was not finite")
-            scale = self.scaler.get_scale() * self.scaler.get_backoff_factor()
             if scale < _MIN_LOSS_SCALE:
                 raise _NotFinite("the gradient was not finite at any scale of the loss")
-            self.scaler.update(scale)
 
     def _gradients(self, rows: Tensor) -> tuple[float, float]:
         state, world = self.state, self.world
@@ -351,9 +352,8 @@ class Trainer:
             return False
         self._load_weights(saved)
         fill_optimizers(self.model, self.optimizers, saved.optimizer)
-        scaler = saved.trainer.pop("scaler")
-        if scaler:  # there is none where the run has trained on a device with another format
-            self.scaler.load_state_dict(scaler)
+        # There is no scale where the run has trained on a device with another number format.
+        self.scaler.load_state_dict(saved.trainer.pop("scaler") or self._first_scale)
         self.state = _State(**saved.trainer)
         if self.world.is_main:
             self.run.forget_after(saved.step)

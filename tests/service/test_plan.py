@@ -104,6 +104,12 @@ def test_what_the_visitor_set_stands(paced):
     [
         ({"batch_size": 2, "micro_batch_size": 4}, "micro_batch_size"),
         ({"patience": 3, "evaluate_every": 0}, "patience"),
+        ({"patience": 3, "validation_share": 0.0}, "patience has no effect"),
+        ({"lora_alpha": 3.0}, "lora_alpha has no effect"),
+        (
+            {"learning_rate": 1e-4, "schedule": "constant", "final_learning_rate": 1e-5},
+            "final_learning_rate has no effect",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(paced, given, message):
@@ -111,7 +117,23 @@ def test_settings_that_contradict_each_other_are_refused(paced, given, message):
         paced(STORYTELLER, SLOW, **given)
 
 
-@pytest.mark.parametrize("given", [{"evaluate_every": 0}, {"validation_share": 0.0}, {"steps": 1}])
+def test_the_micro_batch_follows_the_batch_here_too():
+    config = first_config(STORYTELLER, {"batch_size": 4})
+    assert (config.batch_size, config.micro_batch_size) == (4, 4)
+    assert first_config(STORYTELLER, {"batch_size": 64}).micro_batch_size == 8
+    config = first_config(STORYTELLER, {"micro_batch_size": 16})
+    assert (config.batch_size, config.micro_batch_size) == (16, 16)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"evaluate_every": 0},
+        {"validation_share": 0.0},
+        {"steps": 1},
+        {"learning_rate": 1e-4, "schedule": "constant"},
+    ],
+)
 def test_odd_settings_have_a_plan(paced, given):
     plan = paced(STORYTELLER, SLOW, **given, preset="thorough")
     assert plan.seconds > 0
