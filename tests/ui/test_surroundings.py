@@ -10,6 +10,8 @@ import pytest
 import app
 from gpt2.__main__ import main as gpt2_main
 from gpt2.files import sweep_folder, temp_root
+from service.limits import Limits
+from service.queue import Entry, Queue
 from train.__main__ import main as train_main
 from ui import surroundings
 
@@ -75,3 +77,23 @@ def test_a_port_that_is_taken_or_none_is_one_line(tmp_path, call_here):
     assert status == 2
     assert "cannot listen" in error
     assert call_here(app.main, "--port", "70000")[0] == 2
+
+
+@pytest.mark.parametrize("device", ["cuda:9", "mps", "tpu"])
+def test_a_device_that_is_not_here_is_one_line(device, tmp_path, call_here):
+    runs = tmp_path / "runs"
+    status, out, error = call_here(app.main, "--device", device, "--runs", str(runs))
+    assert (status, out) == (2, "")
+    assert device in error
+    assert len(error.splitlines()) == 1
+    assert not runs.exists()
+
+
+def test_the_processes_that_train_are_told_the_device(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        "service.queue.subprocess.Popen", lambda words, **more: started.append(words)
+    )
+    queue = Queue(Limits(device="cpu"))
+    queue._start(Entry("1", tmp_path, "somebody"))
+    assert started[0][-3:] == [str(tmp_path), "--device", "cpu"]
