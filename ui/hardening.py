@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import gradio as gr
 import gradio.processing_utils
+from gradio.components.api_component import Api
 from gradio.state_holder import SessionState
 
 _MAX_DEPTH = 30  # of lists and objects in an input; a browser sends a few
@@ -50,6 +51,7 @@ class Page(gr.Blocks):
     """`gr.Blocks` that refuses files by address, in any input of any function."""
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
+        inputs = with_defaults(inputs, block_fn.inputs)
         refuse_addresses(inputs)
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
@@ -57,6 +59,15 @@ class Page(gr.Blocks):
             words = getattr(error, "message", "An input has the wrong type.")
             # A visitor's mistake should not leave a traceback.
             raise gr.Error(str(words), print_exception=False) from None
+
+
+def with_defaults(inputs: list[Any], components: list) -> list[Any]:
+    """An endpoint's inputs with the defaults of those left out at the end: a call by position that
+    was written before an argument was added keeps working."""
+    missing = components[len(inputs) :]
+    if not inputs or not all(isinstance(component, Api) for component in missing):
+        return inputs
+    return [*inputs, *(component.value for component in missing)]
 
 
 def refuse_addresses(value: Any, depth: int = 0) -> None:

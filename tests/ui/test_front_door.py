@@ -42,8 +42,15 @@ def ask(server, path: str, body: object = None, method: str | None = None, **hea
 
 
 def call(server, name: str, data: list) -> str:
-    """Everything that an endpoint answers."""
-    status, text = ask(server, f"/gradio_api/call/{name}", {"data": data})
+    """Everything that an endpoint answers, once the queue has room."""
+    asked: list[tuple[int, str]] = []
+
+    def is_taken() -> bool:
+        asked.append(ask(server, f"/gradio_api/call/{name}", {"data": data}))
+        return asked[-1][0] != 503
+
+    wait_until(is_taken, "room in the queue", 30)
+    status, text = asked[-1]
     assert status == 200, text
     return ask(server, f"/gradio_api/call/{name}/{json.loads(text)['event_id']}")[1]
 
@@ -280,10 +287,22 @@ def test_a_session_keeps_nothing_that_was_sent(server):
     functions = server.get("/config")["dependencies"]
     count = next(f for f in functions if f["api_name"] == "count")
     body = {"fn_index": count["id"], "data": [words, "tiny"], "session_hash": "keeps"}
-    status, text = ask(server, "/gradio_api/queue/join", body)
-    assert status == 200, text
+    wait_until(
+        lambda: ask(server, "/gradio_api/queue/join", body)[0] == 200, "room in the queue", 30
+    )
     holder = server.page.state_holder
     wait_until(lambda: "keeps" in holder, "the session")
     session = holder["keeps"]
     assert session.config_values == {}
     assert all(words not in str(value) for value in session.state_data.values())
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 11])
+def test_a_call_by_position_written_before_an_argument_was_added_still_works(server, count):
+    """`min_p` came after ten others: plain HTTP calls with ten values were refused."""
+    values = ["Once", "tiny", 5, 0.8, 40, 0.95, 1.1, 1, "", True, 0.0]
+    assert "event: complete" in call(server, "generate", values[:count])
+    assert "event: error" in call(server, "generate", [])
+    answer = call(server, "start_run", ["too short"])
+    assert "event: error" in answer
+    assert "200" in answer or "tokens" in answer
