@@ -12,6 +12,7 @@ from typing import NoReturn, TextIO
 
 from gpt2.errors import UserError
 from gpt2.files import explain_os_error
+from gpt2.settings import is_whole_text
 
 EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -98,9 +99,9 @@ def run_command(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _leave_quietly()
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            return _leave_quietly()
         print(f"error: {explain_os_error(error)}", file=sys.stderr)
         return EXIT_USAGE
 
@@ -156,17 +157,13 @@ def _refuse_undecoded(options: argparse.Namespace) -> None:
     """Bytes of another encoding come as halves of surrogate pairs; only paths may have them."""
     for name, value in vars(options).items():
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and not text.isascii() and _has_surrogates(text):
+            if isinstance(text, str) and not is_whole_text(text):
                 encoding = sys.getfilesystemencoding()
                 raise UserError(
                     f"{name} is not {encoding}, which this system's command line is in: "
                     f"{ascii(text)[:60]}. Type it anew, or give it through standard input or a "
                     "file where the command takes one."
                 )
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def add_text_options(parser: argparse.ArgumentParser) -> None:

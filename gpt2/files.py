@@ -147,15 +147,17 @@ def temp_root() -> Path:
     return Path(tempfile.mkdtemp(prefix="gpt2-from-scratch-"))
 
 
-def sweep_folder(folder: Path, seconds: float) -> None:
-    """Delete what was last changed more than so long ago."""
-    for path in folder.glob("*"):
+def sweep_folder(folder: Path, seconds: float, pattern: str = "*") -> None:
+    """Delete the files and folders in `folder` that were last changed more than so long ago. Links
+    are left alone: they may be somebody else's."""
+    for path in folder.glob(pattern):
         try:
-            if time.time() - os.lstat(path).st_mtime <= seconds:
+            about = os.lstat(path)
+            if time.time() - about.st_mtime <= seconds:
                 continue
-            if path.is_dir() and not path.is_symlink():
+            if stat.S_ISDIR(about.st_mode):
                 shutil.rmtree(path, ignore_errors=True)
-            else:
+            elif stat.S_ISREG(about.st_mode):
                 path.unlink()
         except OSError:  # somebody else was faster
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from gpt2.errors import UserError
-from gpt2.files import folder_bytes
+from gpt2.files import folder_bytes, sweep_folder
 from service import ipc
 from service.limits import Limits
 from service.queue import Entry, Queue
@@ -58,10 +58,8 @@ class Housekeeping:
             changed = _changed(entry.path / "seen", entry.path / "state.json")
             if now - changed > limits.expire_seconds:
                 delete(entry)
-        exports = (path for entry in entries for path in entry.path.glob("exports/*"))
-        for path in (*self._folder.glob(f"{DOWNLOADS}/*"), *exports):
-            if now - _changed(path) > limits.download_seconds:
-                shutil.rmtree(path, ignore_errors=True)
+        for folder in (self._folder / DOWNLOADS, *(entry.path / "exports" for entry in entries)):
+            sweep_folder(folder, limits.download_seconds)
 
     def delete(self, path: Path) -> None:
         """First under a name that is no run's: half a run is none."""

@@ -12,10 +12,14 @@ import torch
 
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
-from gpt2.tokenizer import BytePairTokenizer, byte_characters
+from gpt2.text import TextFile
+from gpt2.tokenizer import BytePairTokenizer, CharacterTokenizer, byte_characters
 from service.limits import Limits
 from service.request import RunRequest
 from service.runs import Runs
+from train.config import TrainConfig
+from train.data import build_corpus
+from train.run_folder import RunFolder
 
 TEXT = "It is a truth universally acknowledged, that a text must be long.\n" * 40
 QUICK = {
@@ -42,6 +46,28 @@ def make_base(folder: Path) -> Path:
     shape = ModelConfig(vocab_size=257, n_positions=32, n_embd=16, n_layer=2, n_head=2)
     save_model(folder, GPT2(shape), BytePairTokenizer(vocabulary, []))
     return folder
+
+
+def begin_toy_run(folder: Path, text: str, name: str, config: TrainConfig, dtype=torch.float32):
+    """Begin or reopen the run `name` of a toy model over the characters of `text`: the arguments of
+    `train`."""
+    file = folder / "text.txt"
+    file.write_text(text)
+    tokenizer = CharacterTokenizer.from_text(text)
+    shape = ModelConfig(
+        tokenizer.vocab_size,
+        n_positions=16,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        dropout=config.dropout,
+    )
+    torch.manual_seed(1)
+    model = GPT2(shape).to(dtype)
+    path = folder / name
+    run = RunFolder(path) if path.exists() else RunFolder.create(path)
+    data = build_corpus([TextFile(file)], tokenizer, folder / f"tokens-{name}", config)
+    return model, data, config, run
 
 
 def make_request(base: Path, changes: dict | None = None, **more: object) -> RunRequest:

@@ -12,15 +12,12 @@ import pytest
 import torch
 
 from gpt2.folder import empty_model
-from gpt2.model import GPT2, ModelConfig
-from gpt2.text import TextFile
-from gpt2.tokenizer import CharacterTokenizer
+from gpt2.model import ModelConfig
+from tests.support.toy_runs import begin_toy_run
 from train.config import TrainConfig
-from train.data import build_corpus
 from train.distributed import World
 from train.lora import add_lora
 from train.loss import NextTokenLoss
-from train.run_folder import RunFolder
 from train.trainer import Trainer, TrainingFailed, train
 
 TEXT = "jackdaws love my big sphinx of quartz. " * 60
@@ -42,19 +39,7 @@ CONFIG = TrainConfig(
 @pytest.fixture
 def begin(tmp_path):
     """A function that begins or reopens a run: (name, config) -> arguments of `train`."""
-    file = tmp_path / "text.txt"
-    file.write_text(TEXT)
-    tokenizer = CharacterTokenizer.from_text(TEXT)
-
-    def start(name, config=CONFIG):
-        torch.manual_seed(1)
-        shape = ModelConfig(tokenizer.vocab_size, n_positions=16, n_embd=16, n_layer=2, n_head=2)
-        path = tmp_path / name
-        run = RunFolder(path) if path.exists() else RunFolder.create(path)
-        data = build_corpus([TextFile(file)], tokenizer, tmp_path / f"tokens-{name}", config)
-        return GPT2(shape), data, config, run
-
-    return start
+    return lambda name, config=CONFIG: begin_toy_run(tmp_path, TEXT, name, config)
 
 
 @pytest.fixture

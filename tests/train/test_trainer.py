@@ -8,19 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2.model import GPT2, ModelConfig
-from gpt2.text import TextFile
-from gpt2.tokenizer import CharacterTokenizer
+from gpt2.model import GPT2
+from tests.support.toy_runs import begin_toy_run
 from train.config import TrainConfig
-from train.data import build_corpus
 from train.distributed import World
 from train.lora import LoraLinear, add_lora, merged
 from train.optimizer import learning_rate
-from train.run_folder import RunFolder
 from train.trainer import Trainer, TrainingFailed, train
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
-SHAPE = ModelConfig(vocab_size=28, n_positions=16, n_embd=16, n_layer=2, n_head=2)
 CONFIG = TrainConfig(
     steps=8,
     batch_size=8,
@@ -39,18 +35,9 @@ CONFIG = TrainConfig(
 @pytest.fixture
 def start(tmp_path):
     """A function that begins or reopens a run: (name, config, dtype) -> arguments of `train`."""
-    file = tmp_path / "text.txt"
-    file.write_text(TEXT)
-    tokenizer = CharacterTokenizer.from_text(TEXT)
-    shape = replace(SHAPE, vocab_size=tokenizer.vocab_size)
 
     def begin(name, config=CONFIG, dtype=torch.float32):
-        torch.manual_seed(1)
-        model = GPT2(replace(shape, dropout=config.dropout)).to(dtype)
-        path = tmp_path / name
-        run = RunFolder(path) if path.exists() else RunFolder.create(path)
-        data = build_corpus([TextFile(file)], tokenizer, tmp_path / f"tokens-{name}", config)
-        return model, data, config, run
+        return begin_toy_run(tmp_path, TEXT, name, config, dtype)
 
     return begin
 

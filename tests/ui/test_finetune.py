@@ -29,7 +29,7 @@ from ui import words
 from ui.finetune import run_html, samples_html
 from ui.finetune.chart import MAX_CHART_POINTS, loss_chart, nice_ticks, thin_curve
 from ui.finetune.controls import PAGE_SETTINGS, changes_of
-from ui.finetune.downloads import DOWNLOAD_SECONDS, make_download, sweep
+from ui.finetune.downloads import DOWNLOAD_SECONDS, make_download
 from ui.finetune.form import preset_rows
 from ui.finetune.panel import checkpoint_rows
 from ui.finetune.publish import card_facts, check_repository, find_token, publish
@@ -523,7 +523,7 @@ def test_a_zip_lies_in_a_random_folder_and_is_swept(tmp_path, monkeypatch):
     import os
 
     os.utime(first.parent, (0, 0))
-    sweep(tmp_path / "served")
+    make_download(runs, RUN, None)  # the next one sweeps
     assert not first.exists()
     assert second.exists()
     assert DOWNLOAD_SECONDS <= 3600

@@ -62,13 +62,27 @@ def start(page: Page, text: str | None = TEXT, settings: dict = QUICK) -> str:
     expect(page.locator("#text-card .facts")).to_be_visible()
     if page.locator("#field-steps").is_hidden():
         page.locator("#advanced > button").click()
-    for label, value in settings.items():
-        field(page, label).fill(str(value))
-    expect(page.locator("#feasible b")).to_be_visible()
+    fill_fields(page, settings)
     page.locator("#start").click()
     expect(page.locator("#run")).to_be_visible(timeout=20_000)
     page.wait_for_function("location.search.startsWith('?run=')")
     return page.url.split("run=")[1]
+
+
+def fill_fields(page: Page, settings: dict) -> None:
+    """Until the plan says that they were taken: a field filled before its script has run shows the
+    value and forgets it."""
+    for _ in range(10):
+        for label, value in settings.items():
+            field(page, label).fill(str(value))
+            field(page, label).blur()
+        try:
+            planned = page.locator("#feasible")
+            expect(planned).to_contain_text(f"{settings['Steps']:,} steps", timeout=6_000)
+            return
+        except AssertionError:
+            continue
+    pytest.fail("The fields did not take their values.")
 
 
 def field(page: Page, title: str) -> Locator:

@@ -3,14 +3,13 @@ made when asked for and swept within the hour."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import time
 from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
+from gpt2.files import sweep_folder
 from service.runs import Runs
 
 DOWNLOAD_SECONDS = 3600
@@ -20,18 +19,8 @@ _PREFIX = "download-"
 def make_download(runs: Runs, run_id: str, step: int | None) -> Path:
     """The zip, named after its model. `UserError` as `Runs.zip_model`."""
     folder = Path(get_upload_folder())
-    sweep(folder)
+    sweep_folder(folder, DOWNLOAD_SECONDS, f"{_PREFIX}*")
     made = runs.zip_model(run_id, step)
     aside = folder / f"{_PREFIX}{secrets.token_hex(16)}"
     aside.mkdir(parents=True)
     return Path(shutil.move(made, aside / made.name))
-
-
-def sweep(folder: Path) -> None:
-    """Delete what was made more than an hour ago."""
-    for old in folder.glob(f"{_PREFIX}*"):
-        try:
-            if time.time() - os.lstat(old).st_mtime > DOWNLOAD_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-        except OSError:  # another request was faster
-            continue

@@ -7,17 +7,16 @@ into a random directory of its own; the trainer deletes it when it has been toke
 from __future__ import annotations
 
 import html
-import os
 import secrets
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
 from gpt2.errors import UserError
+from gpt2.files import sweep_folder
 from gpt2.text import read_columns
 from service.limits import Limits
 from service.text_summary import (
@@ -54,7 +53,8 @@ class Upload:
 def take_upload(path: object, limits: Limits) -> Upload:
     """Move what gradio received to a place of its own. `UserError` for what is not a text file."""
     source = _uploaded(path)
-    _sweep()
+    # Uploads that nobody came back for.
+    sweep_folder(Path(tempfile.gettempdir()), UPLOAD_SECONDS, f"{_PREFIX}*")
     try:
         check_file(source, limits)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -133,13 +133,3 @@ def _sentence(note: str) -> str:
 
 def _begin(block: str) -> str:
     return block if len(block) <= _SHOWN_CHARACTERS else block[:_SHOWN_CHARACTERS] + "…"
-
-
-def _sweep() -> None:
-    """Uploads that nobody came back for."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        try:
-            if time.time() - os.lstat(folder).st_mtime > UPLOAD_SECONDS and not folder.is_symlink():
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue
