@@ -296,7 +296,7 @@ def terms(folder: Path, text: Path, count: int, dice: random.Random) -> int:
         saved: Checkpoint | None = run.checkpoints.newest()
         logged = max(p.step for p in run.progress())
         failed += status != 0 or saved is None or saved.step != logged or seconds[-1] >= 8
-        failed += run.state()["state"] != "stopped" or not (run.model / "config.json").exists()
+        failed += run.state().state != "stopped" or not (run.model / "config.json").exists()
         shutil.rmtree(run.path)
     if count:
         print(

@@ -24,6 +24,8 @@ ASIDE = ".tmp-"  # how the name of whatever is still being written begins
 def read_json(path: Path) -> object:
     """The value in a JSON file. `UserError` if it cannot be read."""
     try:
+        if path.exists() and not path.is_file():  # to read a pipe could take forever
+            raise UserError(f"{path} is not a file.")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}.") from None
@@ -181,6 +183,14 @@ def require_free_space(path: Path, needed: int) -> None:
         raise UserError(
             f"The disk of {path} has {free / 1e9:.1f} GB left; {needed / 1e9:.1f} GB are needed."
         )
+
+
+def list_folder(path: Path) -> list[Path]:
+    """What is in a folder; nothing if it is none or cannot be read."""
+    try:
+        return [path / name for name in sorted(os.listdir(path))]
+    except OSError:
+        return []
 
 
 def folder_bytes(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -10,12 +11,11 @@ from pathlib import Path
 
 from gpt2.errors import UserError
 from gpt2.files import ASIDE, replacing_folder
-from gpt2.folder import save_model
+from gpt2.folder import is_whole, save_model
 from gpt2.model import GPT2
 from gpt2.settings import Setting
 from gpt2.tokenizer import load_tokenizer
 from train.checkpoint import fill_weights
-from train.config import TrainConfig
 from train.distributed import World
 from train.job import build_model
 from train.lora import merged
@@ -36,7 +36,7 @@ def parse_step(step: object, run: RunFolder) -> int:
 def export_checkpoint(run: RunFolder, step: int) -> Path:
     """The model folder of one of the run's checkpoints, made once. `UserError` if it is broken."""
     target = run.path / "exports" / f"step-{step}"
-    if target.is_dir():
+    if os.path.isfile(target / "config.json") and is_whole(target):
         return target
     if not run.checkpoints.verify(step):
         raise UserError(_GONE)
@@ -44,14 +44,13 @@ def export_checkpoint(run: RunFolder, step: int) -> Path:
         with replacing_folder(target, aside=f"{ASIDE}{secrets.token_hex(8)}") as aside:
             save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))
     except (OSError, KeyError) as error:
-        if not target.is_dir():  # another caller may have made it in the meantime
+        if not is_whole(target):  # another caller may have made it in the meantime
             raise UserError(f"The model at step {step} could not be written: {error}.") from None
     return target
 
 
 def _model_at(run: RunFolder, step: int) -> GPT2:
-    described = run.description()
-    model = build_model(described, TrainConfig(**described["train"]), World())
+    model = build_model(run.description(), World())
     fill_weights(model, run.checkpoints.load(step).model)
     return merged(model)
 

@@ -16,27 +16,83 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gpt2.errors import UserError
-from gpt2.files import read_json, write_json
+from gpt2.errors import UserError, without_paths
+from gpt2.files import write_json
+from gpt2.records import read_record
+from train.memorization import Memorization
 from train.states import RunState
 
-REQUEST, TICKET, STOP, LOCK = "order.json", "ticket.json", "stop.json", "lock"
-STATE = "state.json"  # of `train.run_folder`
-HEARTBEAT, LOG, MEMORIZATION = "heartbeat.json", "worker.log", "memorisation.json"
+LOCK, LOG = "lock", "worker.log"
 KEEPS = ("best", "latest")
 _BEAT_SECONDS = 1.0
 _LOCK_SECONDS = 5.0  # a reader holds the lock for moments only
 
 
+@dataclass(frozen=True)
+class Order:
+    """Who ordered the run, and what was planned. Where it is damaged, nobody's run."""
+
+    owner: str = ""  # a digest
+    created: float = 0.0  # seconds since 1970
+    model: str = ""
+    preset: str = ""
+    encoding: str | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0  # planned, for the whole run
+    overhead: float = 1.0  # of that, over the time of the steps alone
+    disk_bytes: int = 0  # at its largest
+    validation_tokens: int | None = None  # that each evaluation measures; None: all
+    run_seconds: float | None = None  # the limit of one stretch; None: none
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Its turn in the queue, while it waits."""
+
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The request to end, and the state to keep; None while there is none."""
+
+    keep: str | None = None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What the run's process is doing."""
+
+    phase: RunState = RunState.PREPARING
+    pid: int = 0
+    began: float = 0.0
+    since: int | None = None  # the step at which this stretch began
+    time: float | None = None  # seconds since 1970; None: it has not begun
+
+
+FILES = {
+    Order: "order.json",
+    Ticket: "ticket.json",
+    Stop: "stop.json",
+    Beat: "heartbeat.json",
+    Memorization: "memorisation.json",
+}
+RunRecord = TypeVar("RunRecord", Order, Ticket, Stop, Beat, Memorization)
+
+
 def lock_owner(path: Path) -> int | None:
     """The pid of the process that holds the run at `path`, 0 before it is known; None if none."""
+    if not os.path.isfile(path / LOCK):
+        return None
     try:
         with open(path / LOCK) as file:
             try:
@@ -45,7 +101,7 @@ def lock_owner(path: Path) -> int | None:
                 text = file.read(20)
                 # Never a negative number: to kill that is to kill everything.
                 return int(text) if text.isascii() and text.isdigit() else 0
-    except FileNotFoundError:
+    except OSError:  # not there, or nothing that a process could hold
         pass
     return None
 
@@ -73,8 +129,8 @@ class Heartbeat:
     """Says every second what its process is doing; also while a single step takes minutes."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path / HEARTBEAT
-        self._record = {"phase": RunState.PREPARING, "pid": os.getpid(), "began": time.time()}
+        self._path = path
+        self._beat = Beat(pid=os.getpid(), began=time.time())
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -89,11 +145,11 @@ class Heartbeat:
         self._thread.join()
 
     def phase(self, phase: RunState) -> None:
-        if phase != self._record["phase"]:
+        if phase != self._beat.phase:
             self.tell(phase=phase)
 
     def tell(self, **facts: Any) -> None:
-        self._record |= facts
+        self._beat = replace(self._beat, **facts)
         self._write()
 
     def _run(self) -> None:
@@ -102,31 +158,43 @@ class Heartbeat:
 
     def _write(self) -> None:
         with self._guard, suppress(OSError):  # a full disk must not end the training
-            write_json(self._file, self._record | {"time": time.time()})
+            write(self._path, replace(self._beat, time=time.time()))
 
 
-def read(path: Path, name: str) -> dict[str, Any]:
-    """One of the files above; {} where it is not there or torn."""
-    try:
-        record = read_json(path / name)
-    except UserError:
-        return {}
-    return record if type(record) is dict else {}
+def read(path: Path, kind: type[RunRecord]) -> RunRecord | None:
+    """One of the files above as far as it is there and not damaged; None where it has a field that
+    cannot be left out."""
+    return read_record(path / FILES[kind], kind)
 
 
-def write(path: Path, name: str, **record: Any) -> None:
-    write_json(path / name, record)
+def write(path: Path, record: RunRecord) -> None:
+    write_json(path / FILES[type(record)], asdict(record))
 
 
-def remove(path: Path, name: str) -> None:
-    (path / name).unlink(missing_ok=True)
+def exists(path: Path, kind: type[RunRecord]) -> bool:
+    return os.path.lexists(path / FILES[kind])
+
+
+def remove(path: Path, kind: type[RunRecord]) -> None:
+    """Also what a damaged disk left in its place."""
+    file = path / FILES[kind]
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file, ignore_errors=True)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def log_tail(path: Path, characters: int = 2000) -> str | None:
-    """The end of what the run's process printed."""
+    """The end of what the run's process printed, for its owner: without the server's folders."""
+    if not os.path.isfile(path / LOG):
+        return None
     try:
         with open(path / LOG, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - characters))
-            return file.read().decode("utf-8", errors="replace").strip() or None
+            start = max(0, file.seek(0, os.SEEK_END) - characters)
+            file.seek(start)
+            tail = file.read().decode("utf-8", errors="replace")
     except OSError:
         return None
+    if start:  # half a line may hold half a path
+        tail = tail.partition("\n")[2]
+    return without_paths(tail).strip() or None

@@ -15,6 +15,7 @@ from pathlib import Path
 from gpt2.errors import UserError
 from service import ipc
 from service.limits import Limits
+from train.checkpoint import DiskFull
 from train.run_folder import RunFolder
 from train.states import RunState
 
@@ -53,7 +54,10 @@ class Queue:
     def add(self, entry: Entry) -> None:
         """A run that is on disk, perhaps waiting, perhaps trained by a process that outlived the
         last server."""
-        entry.ticket = ipc.read(entry.path, ipc.TICKET).get("number")
+        entry.ticket = ipc.read(entry.path, ipc.Ticket).number
+        if entry.ticket is None and ipc.exists(entry.path, ipc.Ticket):  # damaged: it has no turn
+            with suppress(OSError):
+                ipc.remove(entry.path, ipc.Ticket)
         self.entries[entry.id] = entry
         if ipc.lock_owner(entry.path) is not None:
             self._running.add(entry.id)
@@ -61,14 +65,14 @@ class Queue:
     def enqueue(self, entry: Entry) -> None:
         tickets = [other.ticket for other in self.waiting()]
         entry.ticket = max([time.time_ns(), *(ticket + 1 for ticket in tickets)])
-        ipc.write(entry.path, ipc.TICKET, number=entry.ticket)
+        ipc.write(entry.path, ipc.Ticket(entry.ticket))
 
     def withdraw(self, entry: Entry) -> bool:
         """Take a run out of the queue; False when it is not waiting (any more)."""
         if entry.id in self._running or entry.ticket is None:
             return False
         entry.ticket = None
-        ipc.remove(entry.path, ipc.TICKET)
+        ipc.remove(entry.path, ipc.Ticket)
         return True
 
     def forget(self, entry: Entry) -> None:
@@ -123,8 +127,7 @@ class Queue:
             if len(self._running) >= self._limits.running:
                 return
             if sum(e.owner == entry.owner for e in self.running()) < self._limits.running_per_owner:
-                with suppress(OSError):  # no room for a log, no more processes: the next tick tries
-                    self._start(entry)
+                self._try_to_start(entry)
 
     def settle(self, entry: Entry) -> None:
         """Wait for the process of a run that has let go of it: it ends within moments."""
@@ -148,6 +151,16 @@ class Queue:
             time.sleep(0.02)
         self._running.discard(entry.id)
 
+    def _try_to_start(self, entry: Entry) -> None:
+        """No room for a log, no more processes: the next tick tries again. A damaged folder: it
+        would try forever."""
+        try:
+            self._start(entry)
+        except (IsADirectoryError, NotADirectoryError, FileNotFoundError, PermissionError):
+            self._give_up(entry)
+        except OSError:
+            pass
+
     def _start(self, entry: Entry) -> None:
         threads = str(self._limits.threads)
         environment = {
@@ -163,7 +176,10 @@ class Queue:
             "GOMP_SPINCOUNT": "0",
             "HF_HUB_OFFLINE": "1",
         }
-        with open(entry.path / ipc.LOG, "ab") as log:
+        log_path = entry.path / ipc.LOG
+        if log_path.exists() and not log_path.is_file():
+            raise IsADirectoryError(log_path)
+        with open(log_path, "ab") as log:
             entry.process = subprocess.Popen(
                 [
                     sys.executable,
@@ -183,19 +199,26 @@ class Queue:
         """A process takes its ticket away when it begins; one that could not even do that would be
         started again and again."""
         entry.process, entry.ticket = None, None
-        if (entry.path / ipc.TICKET).exists():
-            ipc.remove(entry.path, ipc.TICKET)
-            run = RunFolder(entry.path)
-            run.set_state(
-                RunState.FAILED,
-                cause="The training process could not start; the end of its log says why. "
-                "Resume to try again.",
-            )
+        if ipc.exists(entry.path, ipc.Ticket):
+            self._give_up(entry)
+
+    def _give_up(self, entry: Entry) -> None:
+        entry.ticket = None
+        with suppress(OSError, DiskFull):  # its folder may be damaged, and others must not wait
+            ipc.remove(entry.path, ipc.Ticket)
+            RunFolder(entry.path).set_state(RunState.FAILED, cause=_NOT_STARTED)
+
+
+_NOT_STARTED = (
+    "The training process could not start; the end of its log says why. Resume to try again."
+)
 
 
 def _seconds_left(entry: Entry) -> float:
     """By the plan of a run and the step that it has reached."""
-    planned = ipc.read(entry.path, ipc.REQUEST).get("seconds", 0.0)
-    steps = ipc.read(entry.path, "config.json").get("train", {}).get("steps", 0)
-    done = ipc.read(entry.path, ipc.STATE).get("step", 0)
-    return planned * max(0.05, 1 - done / max(1, steps))
+    run = RunFolder(entry.path)
+    try:
+        steps = run.description().train.steps
+    except UserError:
+        return 0.0  # it will fail at once
+    return ipc.read(entry.path, ipc.Order).seconds * max(0.05, 1 - run.state().step / max(1, steps))

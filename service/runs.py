@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hmac
+import os
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from gpt2.errors import UserError
-from gpt2.files import folder_bytes
+from gpt2.files import folder_bytes, list_folder
 from gpt2.settings import Setting
 from service import ipc
 from service.exports import export_checkpoint, parse_step, zip_folder
@@ -21,11 +22,10 @@ from service.ids import digest, find_id, is_id, new_id
 from service.limits import Limits
 from service.queue import Entry, Queue
 from service.request import RunRequest
-from service.status import RunStatus, StatusReader
+from service.status import RunStatus, StatusReader, damaged_status
 from service.storage import DOWNLOADS, PENDING, Housekeeping, claim
 from service.submit import create_run
 from service.worker import train_slice
-from train.config import TrainConfig
 from train.job import stretch_notes
 from train.memorization import TrainingTexts
 from train.run_folder import Progress, RunFolder
@@ -59,10 +59,9 @@ class Runs:
         self._coming: list[str] = []  # owners of the runs that are being tokenized
         self._readers: dict[str, StatusReader] = {}
         self._texts = TrainingTexts()
-        for path in self.folder.iterdir():
-            owner = ipc.read(path, ipc.REQUEST).get("owner") if is_id(path.name) else None
-            if isinstance(owner, str):  # without one nobody could see it: it is left alone
-                self._queue.add(Entry(path.name, path, owner))
+        for path in list_folder(self.folder):
+            if is_id(path.name) and os.path.isdir(path):
+                self._queue.add(Entry(path.name, path, ipc.read(path, ipc.Order).owner))
         self._closed = threading.Event()
         self._swept = 0.0
         self._thread = threading.Thread(target=self._watch, name="runs", daemon=True)
@@ -106,12 +105,9 @@ class Runs:
             reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
         try:
             status = reader.read(entry.id, state)
-        except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError):
+        except (UserError, OSError):
             self._find(run_id)  # discarded in this moment: say so
-            raise UserError(
-                "This run's files are damaged, so it cannot be shown. Discard it; other runs are "
-                "not affected."
-            ) from None
+            status = damaged_status(entry.id, ipc.read(entry.path, ipc.Order))
         expires = time.time() + self.limits.expire_seconds
         return replace(status, place=place, wait_seconds=wait, expires=expires)
 
@@ -134,7 +130,7 @@ class Runs:
                 message = "You took it out of the queue. Resume puts it back."
                 run.set_state(RunState.STOPPED, cause=message)
                 return
-            ipc.write(entry.path, ipc.STOP, keep=keep)
+            ipc.write(entry.path, ipc.Stop(keep))
             if state is RunState.INTERRUPTED:
                 self._queue.settle(entry)
                 self._queue.enqueue(entry)
@@ -160,11 +156,10 @@ class Runs:
                 raise UserError(f"A run may have {_MAX_STEPS:,} steps in all.")
             self._refuse_more(entry.owner)
             described = run.description()
-            before = TrainConfig(**described["train"])
             # Who asks for more steps wants them, also where patience had ended the run.
-            after = replace(before, steps=total, patience=0)
-            notes = [*described["notes"], *stretch_notes(before, after, total - more)]
-            run.describe(described | {"train": asdict(after), "notes": notes})
+            after = replace(described.train, steps=total, patience=0)
+            notes = (*described.notes, *stretch_notes(described.train, after, total - more))
+            run.describe(replace(described, train=after, notes=notes))
             self._go_on(entry)
 
     def slice(self, run_id: object, seconds: float) -> Iterator[Progress]:
@@ -207,17 +202,17 @@ class Runs:
 
     def base_folder(self, run_id: object) -> Path:
         """The model folder that the run began from."""
-        base = Path(RunFolder(self._find(run_id).path).description()["base"])
-        if not (base / "config.json").is_file():
+        base = RunFolder(self._find(run_id).path).description().base
+        if base is None or not os.path.isfile(os.path.join(base, "config.json")):
             raise UserError("The model that this run began from is not on this machine any more.")
-        return base
+        return Path(base)
 
     def zip_model(self, run_id: object, step: object = None) -> Path:
         """A zip of that folder in a random directory of its own; swept after an hour."""
         entry = self._find(run_id)
         folder = self.model_folder(entry.id, step)
         self._house.require_room(folder_bytes(folder))
-        model = ipc.read(entry.path, ipc.REQUEST).get("model", "")
+        model = ipc.read(entry.path, ipc.Order).model
         name = f"{model or 'gpt2'}-tuned{'' if step is None else f'-step-{step}'}"
         return zip_folder(folder, self.folder / DOWNLOADS, name)
 
@@ -226,7 +221,10 @@ class Runs:
         entry = self._find(run_id)
         if type(sample) is not str or len(sample) > _MAX_SAMPLE:
             raise UserError(f"A sample is a text of at most {_MAX_SAMPLE:,} characters.")
-        text = self._texts.get(entry.path / "tokens")
+        try:
+            text = self._texts.get(entry.path / "tokens")
+        except UserError:  # damaged
+            text = None
         # Its index is made when it first trains.
         return [(sample, False)] if text is None else text.spans(sample)
 
@@ -261,17 +259,16 @@ class Runs:
     def _entries_of(self, owner: object) -> list[Entry]:
         kept = digest(owner)
         own = [e for e in self._all() if kept and hmac.compare_digest(e.owner, kept)]
-        return sorted(own, key=lambda e: -ipc.read(e.path, ipc.REQUEST).get("created", 0))
+        return sorted(own, key=lambda e: -ipc.read(e.path, ipc.Order).created)
 
     def _state(self, entry: Entry) -> RunState:
         if ipc.lock_owner(entry.path) is not None:
-            phase = ipc.read(entry.path, ipc.HEARTBEAT).get("phase")
-            return RunState.parse(phase, otherwise=RunState.PREPARING)
-        if (entry.path / ipc.TICKET).exists():
+            phase = ipc.read(entry.path, ipc.Beat).phase
+            return phase if phase.is_running else RunState.PREPARING
+        if entry.ticket is not None and ipc.exists(entry.path, ipc.Ticket):
             # Its process was started but does not hold the run yet: what it wrote is of before.
             return RunState.PREPARING if self._queue.is_running(entry) else RunState.QUEUED
-        recorded = ipc.read(entry.path, ipc.STATE).get("state")
-        recorded = RunState.parse(recorded, otherwise=RunState.INTERRUPTED)
+        recorded = RunFolder(entry.path).state().state
         if recorded.is_ended:
             return recorded
         # Alive, although it held nothing a moment ago: it has just begun.
@@ -286,7 +283,7 @@ class Runs:
 
     def _go_on(self, entry: Entry) -> None:
         self._refuse_more(entry.owner)
-        ipc.remove(entry.path, ipc.STOP)
+        ipc.remove(entry.path, ipc.Stop)
         self._queue.enqueue(entry)
         self._queue.tick()
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gpt2.records import parse_record, read_record
 from service import ipc
+from train.config import TrainConfig
 from train.memorization import Memorization
-from train.run_folder import Progress, RunFolder
+from train.run_folder import Progress, RunFolder, Sample, StateRecord, parse_line
 from train.states import RunState
 
 _BROKEN = (RunState.FAILED, RunState.INTERRUPTED)  # ended against somebody's will
 MAX_PROGRESS_POINTS = 400
 _PACE_STEPS = 30
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the model wrote at a step, at the run's fixed prompt and seed. Without the prompt."""
-
-    step: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +66,15 @@ class RunStatus:
     log_tail: str | None = None  # of a failed or interrupted run, for its owner
 
 
+_DAMAGED = "This run's files are damaged. All that is left is to discard it; other runs are well."
+
+
+def damaged_status(run_id: str, order: ipc.Order) -> RunStatus:
+    """Of a run that cannot be read."""
+    named = {"model": order.model, "preset": order.preset, "created": order.created}
+    return RunStatus(run_id, RunState.FAILED, step=0, steps=0, message=_DAMAGED, **named)
+
+
 class StatusReader:
     """Reads a run's folder, again and again: of its logs only what is new."""
 
@@ -88,24 +89,22 @@ class StatusReader:
         """The status, in the given state; what the queue knows is left out."""
         with self._guard:
             progress, samples = list(self._progress.lines()), tuple(self._samples.lines())
-        order, described = ipc.read(self._path, ipc.REQUEST), self._run.description()
-        record = ipc.read(self._path, ipc.STATE)
-        report = ipc.read(self._path / "tokens", "report.json")
+        order, described = ipc.read(self._path, ipc.Order), self._run.description()
+        config, record = described.train, self._run.state()
+        counted = read_record(self._run.tokens / "report.json", TokenCounts)
         measured = [p for p in progress if p.validation_loss is not None]
         best = min(measured, key=lambda p: p.validation_loss) if measured else None
-        steps = described["train"]["steps"]
-        step = progress[-1].step if progress else record.get("step", 0)
-        pace = self._pace(progress, described["train"]) if state.is_running else None
-        left = (steps - step) * pace * order.get("overhead", 1.0) if pace else None
-        heartbeat = ipc.read(self._path, ipc.HEARTBEAT)
-        remembered = ipc.read(self._path, ipc.MEMORIZATION)
+        step = progress[-1].step if progress else record.step
+        beat = ipc.read(self._path, ipc.Beat) if state.is_running else ipc.Beat()
+        pace = _pace(progress, config, beat.since)
+        left = (config.steps - step) * pace * order.overhead if pace else None
         return RunStatus(
             id=run_id,
             state=state,
-            model=order.get("model", ""),
-            preset=order.get("preset", ""),
+            model=order.model,
+            preset=order.preset,
             step=step,
-            steps=steps,
+            steps=config.steps,
             seconds_per_step=pace,
             seconds_left=left,
             progress=thin_progress(progress),
@@ -114,32 +113,18 @@ class StatusReader:
             base_loss=measured[0].validation_loss if measured and not measured[0].step else None,
             best_loss=best.validation_loss if best else None,
             best_step=best.step if best else None,
-            validation_tokens=min(
-                order.get("validation_tokens", 0), report.get("validation_tokens", 0)
-            ),
-            train_tokens=report.get("train_tokens", 0),
+            validation_tokens=min(order.validation_tokens or 0, counted.validation_tokens),
+            train_tokens=counted.train_tokens,
             message=_message(state, record),
-            notes=tuple(described["notes"]) + tuple(order.get("notes", ())),
-            config=described["train"],
-            encoding=order.get("encoding"),
-            memorization=Memorization(**remembered) if remembered else None,
+            notes=(*described.notes, *order.notes),
+            config=asdict(config),
+            encoding=order.encoding,
+            memorization=ipc.read(self._path, Memorization),
             result_ready=state.is_ended and self._run.has_result,
-            created=order.get("created", 0.0),
-            heartbeat_age=time.time() - heartbeat["time"]
-            if state.is_running and heartbeat
-            else None,
+            created=order.created,
+            heartbeat_age=None if beat.time is None else time.time() - beat.time,
             log_tail=ipc.log_tail(self._path) if state in _BROKEN else None,
         )
-
-    def _pace(self, progress: list[Progress], config: dict[str, Any]) -> float | None:
-        """Seconds a step: the median of the last, of this stretch, without its first."""
-        since = ipc.read(self._path, ipc.HEARTBEAT).get("since")
-        speeds = [
-            p.tokens_per_second
-            for p in progress[-_PACE_STEPS:]
-            if p.tokens_per_second and since is not None and p.step > since
-        ]
-        return config["batch_size"] * config["block_size"] / median(speeds) if speeds else None
 
     def _checkpoints(
         self, measured: list[Progress], best: Progress | None
@@ -157,6 +142,25 @@ class StatusReader:
         return tuple(found)
 
 
+@dataclass(frozen=True)
+class TokenCounts:
+    """Of the corpus's report."""
+
+    train_tokens: int = 0
+    validation_tokens: int = 0
+
+
+def _pace(progress: list[Progress], config: TrainConfig, since: int | None) -> float | None:
+    """Seconds a step: the median of the last, of the stretch that began at step `since`, without
+    its first."""
+    speeds = [
+        p.tokens_per_second
+        for p in progress[-_PACE_STEPS:]
+        if p.tokens_per_second and since is not None and p.step > since
+    ]
+    return config.batch_size * config.block_size / median(speeds) if speeds else None
+
+
 class _Log:
     """The lines of a JSON log that one process appends to, and sometimes replaces as a whole, each
     made a `kind` once."""
@@ -167,6 +171,8 @@ class _Log:
         self._found: list = []
 
     def lines(self) -> list:
+        if not os.path.isfile(self._path):
+            return []
         try:
             with open(self._path, "rb") as file:
                 about = os.fstat(file.fileno())
@@ -179,8 +185,8 @@ class _Log:
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            with suppress(ValueError):
-                self._found.append(self._kind(**json.loads(line)))
+            if record := parse_record(self._kind, parse_line(line)):
+                self._found.append(record)
         return self._found
 
 
@@ -205,13 +211,13 @@ def _evenly(items: list[int], most: int) -> list[int]:
     return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
 
 
-def _message(state: RunState, record: dict[str, Any]) -> str | None:
+def _message(state: RunState, record: StateRecord) -> str | None:
     if state is not RunState.INTERRUPTED:
-        return record.get("cause") if state.is_ended else None
-    if record.get("cause"):  # between two slices
-        return record["cause"]
+        return record.cause if state.is_ended else None
+    if record.cause:  # between two slices
+        return record.cause
     return (
-        f"Its process died unexpectedly around step {record.get('step', 0)}: the server "
+        f"Its process died unexpectedly around step {record.step}: the server "
         "restarted, or ran out of memory. Everything up to the last checkpoint is kept. Resume "
         "continues from there."
     )

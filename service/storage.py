@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from gpt2.errors import UserError
-from gpt2.files import folder_bytes, sweep_folder
+from gpt2.files import folder_bytes, list_folder, sweep_folder
 from service import ipc
 from service.limits import Limits
 from service.queue import Entry, Queue
@@ -25,8 +25,9 @@ class Housekeeping:
 
     def __init__(self, folder: Path, limits: Limits, queue: Queue) -> None:
         self._folder, self._limits, self._queue = folder, limits, queue
-        for leftover in folder.glob(f"{PENDING}*"):
-            _remove(leftover)
+        for leftover in list_folder(folder):
+            if leftover.name.startswith(PENDING):
+                _remove(leftover)
 
     def require_room(self, needed: int) -> None:
         """`UserError` when `needed` more bytes would leave too little room."""
@@ -46,7 +47,7 @@ class Housekeeping:
         used = folder_bytes(entry.path)
         if entry.ticket is None and not self._queue.is_running(entry):
             return used
-        return max(used, ipc.read(entry.path, ipc.REQUEST).get("disk_bytes", 0))
+        return max(used, ipc.read(entry.path, ipc.Order).disk_bytes)
 
     def sweep(self, delete: Callable[[Entry], None]) -> None:
         """Delete expired runs, old zips and old exports."""
@@ -66,7 +67,7 @@ class Housekeeping:
         gone = path.with_name(f"{PENDING}{path.name}")
         with suppress(OSError):
             path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+            _remove(gone)
 
 
 def claim(folder: Path) -> IO[str]:
@@ -82,10 +83,11 @@ def claim(folder: Path) -> IO[str]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _changed(*paths: Path) -> float:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gpt2.errors import UserError
@@ -73,21 +74,20 @@ def _describe(
     owner: str,
     limits: Limits,
 ) -> None:
-    ipc.write(
-        run.path,
-        ipc.REQUEST,
+    order = ipc.Order(
         owner=owner,
         created=time.time(),
         model=request.name or request.model,
         preset=request.preset,
         encoding=summary.encoding,
-        notes=[note for note in (*summary.notes, summary.warning, plan.note) if note],
+        notes=tuple(note for note in (*summary.notes, summary.warning, plan.note) if note),
         seconds=plan.seconds,
         overhead=plan.overhead,
         disk_bytes=plan.disk_bytes,
         validation_tokens=plan.validation_tokens,
         run_seconds=limits.run_seconds,
     )
+    ipc.write(run.path, order)
 
 
 def _keep_base(run: RunFolder, final: Path, base: Path) -> None:
@@ -101,4 +101,4 @@ def _keep_base(run: RunFolder, final: Path, base: Path) -> None:
                 os.link(path, run.path / "base" / path.name)  # takes no space
             except OSError:
                 shutil.copy2(path, run.path / "base" / path.name)
-    run.describe(run.description() | {"base": str(final / "base")})
+    run.describe(replace(run.description(), base=str(final / "base")))

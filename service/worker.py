@@ -16,12 +16,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from gpt2.errors import UserError
+from gpt2.errors import UserError, without_paths
 from gpt2.files import is_disk_full
 from gpt2.generate import generate_pieces
 from gpt2.sampling import Sampling
@@ -61,10 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     _lower_priority()
-    seconds = ipc.read(path, ipc.REQUEST).get("run_seconds", math.inf)
+    seconds = ipc.read(path, ipc.Order).run_seconds
+    seconds = math.inf if seconds is None else seconds
     for _ in _work(path, seconds, False, lambda: bool(told), options.device):
         pass
-    return 0 if RunFolder(path).state()["state"] in (RunState.DONE, RunState.STOPPED) else 1
+    return 0 if RunFolder(path).state().state in (RunState.DONE, RunState.STOPPED) else 1
 
 
 def _lower_priority() -> None:
@@ -86,7 +87,7 @@ def _work(
     """Hold the run and train it; any ending is recorded before the lock is released."""
     run = RunFolder.open(path)
     with ipc.run_lock(path), ipc.Heartbeat(path) as heartbeat, join(device) as world:
-        ipc.remove(path, ipc.TICKET)
+        ipc.remove(path, ipc.Ticket)
         run.set_state(RunState.PREPARING)
         try:
             stretch = _Session(run, world, heartbeat, seconds, stop_signaled)
@@ -115,9 +116,10 @@ _UNEXPECTED = (
 
 
 def _fail(run: RunFolder, cause: str) -> None:
-    cause = cause.replace(str(run.path), "the run's folder")  # visitors need not know where it is
     print(f"failed: {cause}", file=sys.stderr)
-    ipc.remove(run.path, ipc.STOP)
+    # Visitors need not know where it is.
+    cause = without_paths(cause.replace(str(run.path), "the run's folder"))
+    ipc.remove(run.path, ipc.Stop)
     with suppress(DiskFull):  # not even room to write that down
         run.set_state(RunState.FAILED, cause=cause)
 
@@ -150,30 +152,30 @@ class _Session:
 
     def finish(self, pause: bool) -> None:
         """Leave a model and say why the run ended; or, to `pause`, leave only the checkpoint."""
-        stop = ipc.read(self.run.path, ipc.STOP)
-        if pause and not stop and not self.trainer.finished and not self.stop_signaled():
+        asked = ipc.exists(self.run.path, ipc.Stop)
+        if pause and not asked and not self.trainer.finished and not self.stop_signaled():
             self.run.set_state(RunState.TRAINING, self.trainer.state.step, PAUSED)
             return
-        keep = stop.get("keep", "best")
+        keep = ipc.read(self.run.path, ipc.Stop).keep
         done, step = self.trainer.finished, self.trainer.state.step
-        self.trainer.export("best" if done else keep)
+        self.trainer.export("latest" if keep == "latest" and not done else "best")
         if not self.stop_signaled():  # if it was, there are only seconds left
             try:
                 self._measure_memorization()
             except Exception:  # the model is written, so a missing figure does not fail the run
                 traceback.print_exc()
         self.run.checkpoints.prune([step, self.trainer.state.best_step])
-        ipc.remove(self.run.path, ipc.STOP)
+        ipc.remove(self.run.path, ipc.Stop)
         self.run.set_state(
-            RunState.DONE if done else RunState.STOPPED, step, self._cause(done, stop)
+            RunState.DONE if done else RunState.STOPPED, step, self._cause(done, asked)
         )
 
     def _should_stop(self) -> bool:
-        requested = (self.run.path / ipc.STOP).exists()
+        requested = ipc.exists(self.run.path, ipc.Stop)
         time_up = self.moved and time.monotonic() >= self.deadline
         return requested or self.stop_signaled() or time_up
 
-    def _cause(self, done: bool, stop: dict) -> str | None:
+    def _cause(self, done: bool, asked: bool) -> str | None:
         state, steps = self.trainer.state, self.job.config.steps
         if done and state.step < steps:
             return (
@@ -186,7 +188,7 @@ class _Session:
             f"The state at step {state.step} is saved, and the model can be used. Resume continues "
             "from there."
         )
-        if stop:
+        if asked:
             return f"You stopped it at step {state.step} of {steps}. {kept}"
         if self.stop_signaled():
             return f"The server asked it to stop at step {state.step} of {steps}. {kept}"
@@ -201,12 +203,12 @@ class _Session:
         with self.trainer.autocast:
             for piece in generate_pieces(model, tokenizer, config.sample_prompt, sampling):
                 texts[piece.sample] += piece.text
-        ipc.write(self.run.path, ipc.MEMORIZATION, **asdict(self.text.measure(*texts)))
+        ipc.write(self.run.path, self.text.measure(*texts))
 
 
 def _limited(job: Job) -> Job:
     """Limit a long validation text to what the plan has time to measure."""
-    tokens = ipc.read(job.run.path, ipc.REQUEST).get("validation_tokens")
+    tokens = ipc.read(job.run.path, ipc.Order).validation_tokens
     return replace(job, data=replace(job.data, validation=job.data.validation[:tokens]))
 
 

@@ -7,7 +7,6 @@ and sha256, and only then renamed to its name: after a crash it is there entirel
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,8 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gpt2.files import ASIDE, is_disk_full, read_json, replacing_folder, to_json
+from gpt2.errors import UserError
+from gpt2.files import ASIDE, is_disk_full, list_folder, read_json, replacing_folder, to_json
 from train import distributed
+
+_FILES = ("model.safetensors", "optimizer.safetensors", "trainer.json")  # beside the manifest
+_STEP = re.compile("step-([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints, whether they verify or not, ascending."""
-        names = [path.name for path in self.path.glob("step-*")]
-        return sorted(int(name[5:]) for name in names if re.fullmatch("[0-9]{1,9}", name[5:]))
+        found = (_STEP.fullmatch(path.name) for path in list_folder(self.path))
+        return sorted(int(name[1]) for name in found if name and name[1] == str(int(name[1])))
 
     @property
     def last_step(self) -> int:
@@ -87,8 +90,9 @@ class Checkpoints:
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint whose files are what its manifest says."""
-        for aside in self.path.glob(f"{ASIDE}*"):
-            shutil.rmtree(aside, ignore_errors=True)
+        for aside in list_folder(self.path):
+            if aside.name.startswith(ASIDE):
+                shutil.rmtree(aside, ignore_errors=True)
         for step in reversed(self.steps()):
             if self.verify(step):
                 return self.load(step)
@@ -98,9 +102,9 @@ class Checkpoints:
         """Whether the files of a checkpoint are what its manifest says."""
         folder = self.folder(step)
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            return all(_fingerprint(folder / name) == entry for name, entry in manifest.items())
-        except (OSError, ValueError, AttributeError):
+            manifest = read_json(folder / "manifest.json")
+            return all(manifest[name] == _fingerprint(folder / name) for name in _FILES)
+        except (OSError, UserError, LookupError, TypeError):
             return False
 
     def load(self, step: int) -> Checkpoint:
@@ -138,7 +142,9 @@ def copy_optimizers(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[s
 def fill_weights(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
     """The way back of `copy_weights`. `KeyError` when these are not the tensors of this model."""
     parameters = trainable(model)
-    if set(saved) != set(parameters):
+    if {name: p.shape for name, p in parameters.items()} != {
+        name: tensor.shape for name, tensor in saved.items()
+    }:
         raise KeyError("the tensors of another model")
     for name, p in parameters.items():
         distributed.fill(p, saved[name])
@@ -175,6 +181,8 @@ def _needs(checkpoint: Checkpoint) -> str:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(path)
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):

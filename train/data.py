@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from gpt2.errors import UserError
 from gpt2.files import read_json, write_json
+from gpt2.records import parse_record
 from gpt2.score import Measure, Score, make_score
 from gpt2.text import Text
 from gpt2.token_stream import encode_texts
@@ -117,16 +119,24 @@ def _write_report(folder: Path, tokenizer: Tokenizer, report: Report) -> None:
 
 
 def _read_report(folder: Path) -> Report:
-    described = read_json(folder / "report.json")
-    # One of an earlier version has no notes.
-    return Report(**described | {"notes": tuple(described.get("notes", ()))})
+    report = parse_record(Report, read_json(folder / "report.json"))
+    return report or _refuse_tokens(folder, "report.json does not say what was read")
 
 
 def open_corpus(folder: Path, tokenizer: Tokenizer) -> Corpus:
-    """The corpus that `build_corpus` left in `folder`."""
-    kind = _token_type(tokenizer)
+    """The corpus that `build_corpus` left in `folder`. `UserError` if it is not whole."""
+    kind, report = _token_type(tokenizer), _read_report(folder)
     train, valid = (_open_tokens(folder / name, kind) for name in ("train.bin", "valid.bin"))
-    return Corpus(train, valid, tokenizer, _read_report(folder))
+    if (len(train), len(valid)) != (report.train_tokens, report.validation_tokens):
+        _refuse_tokens(folder, "these are not as many tokens as were counted")
+    return Corpus(train, valid, tokenizer, report)
+
+
+def _refuse_tokens(folder: Path, why: str) -> NoReturn:
+    raise UserError(
+        f"The tokenized text in {folder} is damaged: {why}. Restore it from a copy, or begin a new "
+        "run from the text."
+    )
 
 
 def fit_block(config: TrainConfig, corpus: Corpus, window: int) -> tuple[TrainConfig, str | None]:
@@ -179,5 +189,8 @@ def _token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 
 
 def _open_tokens(path: Path, kind: type[np.unsignedinteger]) -> np.ndarray:
-    empty = path.stat().st_size == 0
-    return np.zeros(0, dtype=kind) if empty else np.memmap(path, dtype=kind, mode="r")
+    try:
+        empty = path.stat().st_size == 0
+        return np.zeros(0, dtype=kind) if empty else np.memmap(path, dtype=kind, mode="r")
+    except (OSError, ValueError) as error:  # such as half a token at its end
+        _refuse_tokens(path.parent, f"{path.name} cannot be read ({error})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from train.distributed import World
 from train.lora import add_lora
 from train.optimizer import learning_rate
 from train.own_shape import OwnShape
-from train.run_folder import RunFolder
+from train.run_folder import RunDescription, RunFolder
 from train.vocabulary import learn_vocabulary
 
 
@@ -90,17 +90,16 @@ def existing_job(
     run = RunFolder.open(out)
     described = run.description()
     corpus = open_corpus(run.tokens, load_tokenizer(run.tokens))
-    config, notes = TrainConfig(**described["train"]), []
+    config, notes = described.train, []
     if epochs or changes:
         before = config
         given = dict(changes) | (_steps_of(epochs, before, corpus, notes) if epochs else {})
         config = _resumed(before, given, run)
         notes += stretch_notes(before, config, run.checkpoints.last_step)
-    described["notes"] += notes
+    described = replace(described, train=config, notes=(*described.notes, *notes))
     if (epochs or changes) and world.is_main:
-        run.describe(described | {"train": asdict(config)})
-    model = build_model(described, config, world)
-    return Job(model, corpus, config, run, tuple(described["notes"]))
+        run.describe(described)
+    return Job(build_model(described, world), corpus, config, run, described.notes)
 
 
 def stretch_notes(before: TrainConfig, after: TrainConfig, step: int) -> list[str]:
@@ -169,15 +168,15 @@ def begin_run(
             f"{config.block_size} it never learns its later positions."
         )
     run.describe(
-        {
-            "model": start.model,
-            "base": str(start.base.absolute()) if start.base else None,
-            "preset": start.preset,
-            "shape": asdict(replace(start.shape, dropout=config.dropout)),
-            "train": asdict(config),
-            "files": list(corpus.report.encodings),
-            "notes": [*notes, *([note] if note else [])],
-        }
+        RunDescription(
+            base=str(start.base.absolute()) if start.base else None,
+            model=start.model,
+            preset=start.preset,
+            files=tuple(corpus.report.encodings),
+            notes=(*notes, *([note] if note else [])),
+            shape=replace(start.shape, dropout=config.dropout),
+            train=config,
+        )
     )
 
 
@@ -230,13 +229,13 @@ def _new_tokenizer(kind: str, texts: Sequence[Text]) -> Tokenizer:
     return gpt2_tokenizer()
 
 
-def build_model(described: dict[str, Any], config: TrainConfig, world: World) -> GPT2:
+def build_model(described: RunDescription, world: World) -> GPT2:
     """The untrained or base model on its device, in float32, with the run's dropout and LoRA."""
+    shape, config = described.shape, described.train
     torch.manual_seed(config.seed)
-    shape = ModelConfig(**described["shape"])
-    if described["base"]:
+    if described.base:
         # The base may have been trained with another dropout: its weights, in the run's shape.
-        base = load_weights(Path(described["base"]), shape, str(world.device), torch.float32)
+        base = load_weights(Path(described.base), shape, str(world.device), torch.float32)
         model = base.train()
     else:
         model = GPT2(shape).to(world.device)

@@ -8,6 +8,7 @@ goes. Only this order, 4 bytes per token, is kept along with the tokens.
 from __future__ import annotations
 
 import codecs
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -190,15 +191,27 @@ class TrainingTexts:
 
 
 def open_training_text(folder: Path, corpus: Corpus | None = None) -> TrainingText | None:
-    """The training text of a run with its tokens in `folder`, memory-mapped; None before `save`.
+    """The training text of a run with its tokens in `folder`, memory-mapped; None before `save`,
+    or if what it wrote is damaged.
     An already open `corpus` saves opening it again."""
     path = folder / _FILE
-    if not path.exists():
+    if not os.path.isfile(path):
         return None
     corpus = corpus or open_corpus(folder, load_tokenizer(folder))
-    few = len(corpus.train) < GRAM  # an empty array cannot be mapped
-    order = np.zeros(0, np.uint32) if few else np.load(path, mmap_mode="r")
-    return TrainingText(corpus.train, order, corpus.tokenizer)
+    order = _open_order(path, max(0, len(corpus.train) - GRAM + 1))
+    return None if order is None else TrainingText(corpus.train, order, corpus.tokenizer)
+
+
+def _open_order(path: Path, starts: int) -> np.ndarray | None:
+    """The index in a file; None if it is damaged or of other tokens."""
+    if not starts:  # an empty array cannot be mapped
+        return np.zeros(0, np.uint32)
+    try:
+        order = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return None
+    fits = order.dtype == np.uint32 and order.shape == (starts,) and order.max() < starts
+    return order if fits else None
 
 
 def _mix(hashes: np.ndarray) -> np.ndarray:

@@ -21,7 +21,11 @@ from typing import Any
 
 from gpt2.errors import UserError
 from gpt2.files import read_json, write_json, write_text
+from gpt2.folder import LIMITS, is_whole
+from gpt2.model import ModelConfig
+from gpt2.records import parse_record, read_record
 from train.checkpoint import Checkpoints, raising_disk_full
+from train.config import TrainConfig
 from train.states import RunState
 
 _NO_ROOM_FOR_LOGS = "there is no room for the log of the run"
@@ -40,6 +44,44 @@ class Progress:
     message: str | None = None  # what happened that the user should know
     # What the model wrote then. It is not on this line of the log, but in samples.jsonl.
     sample: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model wrote at a step, at the run's fixed prompt and seed. Without the prompt."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """state.json; the defaults where it is damaged."""
+
+    state: RunState = RunState.INTERRUPTED
+    step: int = 0
+    cause: str | None = None
+    pid: int = 0
+    time: float = 0.0  # seconds since 1970
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What config.json says beside shape and training."""
+
+    base: str | None  # the model folder that the run began from
+    model: str | None = None  # its name
+    preset: str | None = None
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what its owner should know about how it was set up
+
+
+@dataclass(frozen=True)
+class RunDescription(Origin):
+    """config.json: what a run was begun with."""
+
+    shape: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 class RunFolder:
@@ -66,31 +108,45 @@ class RunFolder:
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
         run = cls(path)
-        if not (run.path / "config.json").is_file():
+        if not os.path.isfile(run.path / "config.json"):
             raise UserError(f"{path} is not a run folder: it has no config.json.")
         return run
 
     @property
     def has_result(self) -> bool:
-        return (self.model / "model.safetensors").exists()
+        """Whether there is a model to use, whole as far as its files tell at a glance."""
+        try:
+            return os.path.isfile(self.model / "config.json") and is_whole(self.model)
+        except OSError:
+            return False
 
-    def describe(self, description: dict[str, Any]) -> None:
+    def describe(self, description: RunDescription) -> None:
         """Write config.json: from then on the run can be opened."""
         with self._raising_disk_full():
-            write_json(self.path / "config.json", description, durable=True)
+            write_json(self.path / "config.json", asdict(description), durable=True)
 
-    def description(self) -> dict[str, Any]:
-        return read_json(self.path / "config.json")
+    def description(self) -> RunDescription:
+        """What `describe` wrote; settings that are newer than the run have their defaults.
+        `UserError` if it cannot be what a run began with."""
+        path = self.path / "config.json"
+        written = read_json(path)
+        try:
+            return _parse_description(written)
+        except (KeyError, TypeError, ValueError, UserError) as error:
+            raise UserError(
+                f"{path} does not describe a run ({error}): the file is damaged, or of another "
+                "version of this program. Restore it from a copy, or begin a new run."
+            ) from None
 
-    def state(self) -> dict[str, Any]:
-        return read_json(self.path / "state.json")
+    def state(self) -> StateRecord:
+        return read_record(self.path / "state.json", StateRecord)
 
     def set_state(self, state: RunState, step: int | None = None, cause: str | None = None) -> None:
         """Also the heartbeat: `time` and `pid` tell a reader whether the writer lives. Without a
         `step` the last one stays."""
         record = {
             "state": state,
-            "step": self.state()["step"] if step is None else step,
+            "step": self.state().step if step is None else step,
             "cause": cause,
             "pid": os.getpid(),
             "time": time.time(),
@@ -108,16 +164,18 @@ class RunFolder:
         self._append("samples.jsonl", {"step": step, "text": text})
 
     def progress(self) -> list[Progress]:
-        return [Progress(**line) for line in _read_lines(self.path / "progress.jsonl")]
+        lines = _read_lines(self.path / "progress.jsonl")
+        return [found for line in lines if (found := parse_record(Progress, line))]
 
-    def samples(self) -> list[dict[str, Any]]:
-        return list(_read_lines(self.path / "samples.jsonl"))
+    def samples(self) -> list[Sample]:
+        lines = _read_lines(self.path / "samples.jsonl")
+        return [found for line in lines if (found := parse_record(Sample, line))]
 
     def forget_after(self, step: int) -> None:
         """Drop what was logged past a checkpoint that the run goes back to."""
         for name in ("progress.jsonl", "samples.jsonl"):
             path = self.path / name
-            kept = [line for line in _read_lines(path) if line["step"] <= step]
+            kept = [line for line in _read_lines(path) if _step_of(line) <= step]
             with self._raising_disk_full():
                 write_text(path, "".join(json.dumps(line) + "\n" for line in kept), durable=True)
 
@@ -133,13 +191,37 @@ class RunFolder:
         return raising_disk_full(self.path, _NO_ROOM_FOR_LOGS)
 
 
+def _parse_description(written: Any) -> RunDescription:
+    """Raises what dataclasses and settings raise for a value that they cannot be."""
+    shape, config = ModelConfig(**written["shape"]), TrainConfig(**written["train"])
+    for name, most in LIMITS.items():
+        if not 0 < getattr(shape, name) <= most:
+            raise ValueError(f"{name} is {getattr(shape, name)}")
+    origin = parse_record(Origin, written)
+    if origin is None:
+        raise ValueError("it names no base")
+    return RunDescription(**asdict(origin), shape=shape, train=config)
+
+
+def parse_line(line: str | bytes) -> dict[str, Any] | None:
+    """The JSON object on a line of a log; None for one that a crash has torn."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if type(found) is dict else None
+
+
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON lines of a log; a last line torn by a crash is left out."""
-    if not path.exists():
+    if not os.path.isfile(path):
         return
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+            if (found := parse_line(line)) is not None:
+                yield found
+
+
+def _step_of(line: dict[str, Any]) -> float:
+    """A line without a step belongs to none and is dropped."""
+    step = line.get("step")
+    return step if type(step) is int else float("inf")

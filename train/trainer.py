@@ -19,6 +19,7 @@ from gpt2.errors import UserError
 from gpt2.folder import is_finite, save_model
 from gpt2.generate import generate_text
 from gpt2.model import GPT2
+from gpt2.records import parse_record
 from gpt2.sampling import Sampling
 from gpt2.score import mean_loss
 from train import distributed
@@ -353,8 +354,8 @@ class Trainer:
         self._load_weights(saved)
         fill_optimizers(self.model, self.optimizers, saved.optimizer)
         # There is no scale where the run has trained on a device with another number format.
-        self.scaler.load_state_dict(saved.trainer.pop("scaler") or self._first_scale)
-        self.state = _State(**saved.trainer)
+        self.scaler.load_state_dict(saved.trainer.get("scaler") or self._first_scale)
+        self.state = parse_record(_State, saved.trainer)
         if self.world.is_main:
             self.run.forget_after(saved.step)
         return True

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from gpt2.errors import UserError
+from gpt2.errors import UserError, without_paths
 
 BROKEN = "Something went wrong on the server, not with your input. Its log has the cause."
 SECONDS_BETWEEN_ANNOUNCEMENTS = 5.0  # so that a screen reader is not interrupted more often
@@ -47,9 +47,10 @@ def guard(task: str, refuse: Callable[..., Any]) -> Callable:
 
 
 def explain(error: Exception, task: str) -> str:
-    """What a visitor is told about an error; the rest goes to the log."""
+    """What a visitor is told about an error, without the server's folders; the rest goes to the
+    log."""
     if isinstance(error, UserError):
-        return str(error)
+        return without_paths(str(error))
     log.error("%s failed", task, exc_info=error)
     return BROKEN
 

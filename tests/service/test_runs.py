@@ -258,7 +258,7 @@ def test_twenty_runs_of_ten_visitors_each_get_their_turn(open_runs, base, monkey
             runs._queue.tick()
             assert len(runs._queue.running()) <= 3
             for entry in runs._queue.running()[:1]:
-                ipc.remove(entry.path, ipc.TICKET)
+                ipc.remove(entry.path, ipc.Ticket)
                 entry.process.ended = True
     assert sorted(started) == sorted(ids)
     assert max(Counter(started).values()) == 1
@@ -304,7 +304,7 @@ def test_guessed_ids_get_nothing(open_runs, base, tmp_path):
     assert sorted(runs.folder.rglob("*")) == before
     assert runs.status(run_id).state == "queued"
     assert run_id not in str(runs.runs_of(new_id()))
-    stored = ipc.read(runs.path(run_id), ipc.REQUEST)
+    stored = ipc.read(runs.path(run_id), ipc.Order)
     assert OWNER not in str(stored)
 
 
@@ -477,7 +477,8 @@ def test_a_long_run_is_thinned_to_its_shape(open_runs, base):
 
 
 def test_a_log_is_read_on_and_read_anew_when_it_is_replaced(tmp_path):
-    from service.status import Sample, _Log
+    from service.status import _Log
+    from train.run_folder import Sample
 
     def line(step):
         return json.dumps({"step": step, "text": f"text {step}"}) + "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import signal
@@ -23,7 +22,9 @@ from service import ipc, worker
 from service.submit import create_run
 from service.worker import PAUSED, train_slice
 from tests.support.toy_runs import LIMITS, LONG, QUICK, make_request
+from train.memorization import Memorization
 from train.run_folder import Progress, RunFolder
+from train.states import RunState
 from train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -73,12 +74,12 @@ def test_slices_make_the_run_that_was_never_cut(begin):
     exhaust(whole)
     sliced = begin("sliced", QUICK | {"steps": 30})
     slices, steps = 0, []
-    while sliced.state()["state"] != "done":
+    while sliced.state().state != "done":
         steps += [progress.step for progress in train_slice(sliced.path, 0.02)]
         slices += 1
-        if sliced.state()["state"] != "done":
-            assert sliced.state()["cause"] == PAUSED
-            assert sliced.checkpoints.steps()[-1] == sliced.state()["step"]
+        if sliced.state().state != "done":
+            assert sliced.state().cause == PAUSED
+            assert sliced.checkpoints.steps()[-1] == sliced.state().step
             assert ipc.lock_owner(sliced.path) is None
         assert slices < 200
     assert slices > 2
@@ -97,7 +98,7 @@ def test_a_slice_that_is_dropped_lets_go_of_the_run(begin):
     slice_.close()
     assert ipc.lock_owner(run.path) is None
     exhaust(run)
-    assert run.state()["state"] == "done"
+    assert run.state().state == "done"
 
 
 def test_only_one_process_trains_a_run(begin, monkeypatch):
@@ -105,7 +106,7 @@ def test_only_one_process_trains_a_run(begin, monkeypatch):
     monkeypatch.setattr(ipc.run_lock.__wrapped__, "__defaults__", (0.1,))
     with ipc.run_lock(run.path), pytest.raises(UserError, match="Another process"):
         exhaust(run)
-    assert run.state()["state"] == "preparing"
+    assert run.state().state == "preparing"
 
 
 @pytest.mark.parametrize("keep", ["best", "latest"])
@@ -113,10 +114,10 @@ def test_a_stop_request_ends_it_with_a_model(begin, keep):
     run = begin(changes=QUICK | {"learning_rate": 0.1, "steps": 500, "evaluate_every": 10})
     for progress in train_slice(run.path, 1e9):
         if progress.step == 25:
-            ipc.write(run.path, ipc.STOP, keep=keep)
+            ipc.write(run.path, ipc.Stop(keep))
     state = run.state()
-    assert (state["state"], state["step"]) == ("stopped", 25)
-    assert not (run.path / ipc.STOP).exists()
+    assert (state.state, state.step) == ("stopped", 25)
+    assert not ipc.exists(run.path, ipc.Stop)
     best = min(
         (p for p in run.progress() if p.validation_loss is not None),
         key=lambda p: p.validation_loss,
@@ -130,25 +131,25 @@ def test_the_term_signal_saves_a_model_and_leaves(begin):
     run = begin(changes=LONG)
     with process(run) as started:
         wait_until(lambda: max(run.checkpoints.steps(), default=0) >= 10)
-        beat = ipc.read(run.path, ipc.HEARTBEAT)
-        assert beat["pid"] == started.pid == ipc.lock_owner(run.path)
+        beat = ipc.read(run.path, ipc.Beat)
+        assert beat.pid == started.pid == ipc.lock_owner(run.path)
         assert os.getpriority(os.PRIO_PROCESS, started.pid) >= 10
         started.send_signal(signal.SIGTERM)
         assert started.wait(30) == 0
     state = run.state()
-    assert state["state"] == "stopped"
-    assert "The server asked it to stop" in state["cause"]
+    assert state.state == "stopped"
+    assert "The server asked it to stop" in state.cause
     assert load_model(run.model)
-    assert not (run.path / ipc.TICKET).exists()
+    assert not ipc.exists(run.path, ipc.Ticket)
 
 
 def test_the_heart_beats_during_a_long_step(tmp_path, monkeypatch):
     monkeypatch.setattr(ipc, "_BEAT_SECONDS", 0.02)
     with ipc.Heartbeat(tmp_path) as heartbeat:
-        heartbeat.phase("evaluating")
-        first = ipc.read(tmp_path, ipc.HEARTBEAT)
-        assert first["phase"] == "evaluating"
-        wait_until(lambda: ipc.read(tmp_path, ipc.HEARTBEAT)["time"] > first["time"])
+        heartbeat.phase(RunState.EVALUATING)
+        first = ipc.read(tmp_path, ipc.Beat)
+        assert first.phase == RunState.EVALUATING
+        wait_until(lambda: ipc.read(tmp_path, ipc.Beat).time > first.time)
 
 
 def test_a_dead_process_holds_nothing(begin):
@@ -165,10 +166,10 @@ def test_a_dead_process_holds_nothing(begin):
 def test_a_dead_processes_unfinished_files_are_no_harm(begin):
     run = begin()
     (run.path / "checkpoints" / ".tmp-step-3").mkdir()
-    (run.path / ipc.HEARTBEAT).write_text("{")
-    assert ipc.read(run.path, ipc.HEARTBEAT) == {}
+    (run.path / ipc.FILES[ipc.Beat]).write_text("{")
+    assert ipc.read(run.path, ipc.Beat) == ipc.Beat()
     exhaust(run)
-    assert run.state()["state"] == "done"
+    assert run.state().state == "done"
 
 
 def failing(error):
@@ -190,17 +191,17 @@ def failing(error):
 def test_every_failure_says_its_cause_and_what_to_do(begin, monkeypatch, capsys, error, words):
     run = begin()
     monkeypatch.setattr(Trainer, "_measure", failing(error))
-    ipc.write(run.path, ipc.STOP, keep="best")
+    ipc.write(run.path, ipc.Stop("best"))
     exhaust(run)
     state = run.state()
-    assert state["state"] == "failed"
-    assert re.search(words, state["cause"])
+    assert state.state == "failed"
+    assert re.search(words, state.cause)
     assert ipc.lock_owner(run.path) is None
-    assert not (run.path / ipc.STOP).exists()
+    assert not ipc.exists(run.path, ipc.Stop)
     assert ("ZeroDivisionError" in capsys.readouterr().err) == isinstance(error, ZeroDivisionError)
     monkeypatch.undo()
     exhaust(run)
-    assert run.state()["state"] == "done"
+    assert run.state().state == "done"
 
 
 def test_not_finite_weights_fail_with_their_cause(begin):
@@ -212,7 +213,7 @@ def test_not_finite_weights_fail_with_their_cause(begin):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_step", broken)
         exhaust(run)
-    assert run.state()["cause"] == "At step 3 the loss was not finite again."
+    assert run.state().cause == "At step 3 the loss was not finite again."
     assert run.checkpoints.steps() == [0]
 
 
@@ -220,8 +221,8 @@ def test_patience_is_told(begin):
     settings = {"learning_rate": 0.1, "patience": 2, "steps": 1000, "evaluate_every": 2}
     run = begin(changes=QUICK | settings)
     exhaust(run)
-    assert run.state()["state"] == "done"
-    assert "Stopped early at step" in run.state()["cause"]
+    assert run.state().state == "done"
+    assert "Stopped early at step" in run.state().cause
 
 
 def test_no_text_in_the_log_and_the_phases_in_turn(begin, monkeypatch):
@@ -232,12 +233,12 @@ def test_no_text_in_the_log_and_the_phases_in_turn(begin, monkeypatch):
     assert set(phases) == {"training", "evaluating", "sampling", "saving"}
     assert phases[:3] == ["evaluating", "sampling", "saving"]
     assert ipc.log_tail(run.path) is None
-    assert json.loads((run.path / ipc.MEMORIZATION).read_text())["share_of_8_grams"] >= 0
+    assert ipc.read(run.path, Memorization).share_of_8_grams >= 0
 
 
 def test_only_so_many_validation_tokens_are_measured_as_planned(begin):
     run = begin(changes=QUICK | {"validation_share": 0.5})
-    planned = ipc.read(run.path, ipc.REQUEST)["validation_tokens"]
+    planned = ipc.read(run.path, ipc.Order).validation_tokens
     assert planned < (run.tokens / "valid.bin").stat().st_size / 2
     limited = worker._limited(worker.existing_job(run.path, worker.World(), ()))
     assert len(limited.data.validation) == planned

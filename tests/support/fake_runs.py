@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gpt2.errors import UserError
 from service.request import RunRequest
-from service.status import CheckpointInfo, RunStatus, Sample
+from service.status import CheckpointInfo, RunStatus
 from train.memorization import Memorization
-from train.run_folder import Progress
+from train.run_folder import Progress, Sample
 from train.states import RunState
 
 RUN = "0123456789abcdef" * 2

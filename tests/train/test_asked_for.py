@@ -101,7 +101,7 @@ def test_the_warmup_of_a_short_run_ends_and_no_rate_rises_towards_the_end():
 
 
 def test_more_steps_on_resume_say_what_the_learning_rate_does(run, call_here):
-    before = TrainConfig(**RunFolder(run).description()["train"])
+    before = RunFolder(run).description().train
     status, _, error = call_here(main, "run", "--out", str(run), "--resume", "--steps", "12")
     assert status == 0, error
     old, new = learning_rate(before, 8), learning_rate(replace(before, steps=12), 8)
@@ -111,8 +111,8 @@ def test_more_steps_on_resume_say_what_the_learning_rate_does(run, call_here):
     )
     assert words in error.splitlines()
     described = RunFolder(run).description()
-    assert described["notes"][-1] == words
-    assert described["train"]["steps"] == 12
+    assert described.notes[-1] == words
+    assert described.train.steps == 12
     rates = [p.learning_rate for p in RunFolder(run).progress()]
     assert rates[9] == new  # of step 9, the first after
 
@@ -121,7 +121,7 @@ def test_fewer_steps_than_are_done_are_refused(run, call_here):
     status, _, error = call_here(main, "run", "--out", str(run), "--resume", "--steps", "5")
     assert status == 2
     assert "5 steps: this run has done 8 already" in error
-    assert RunFolder(run).description()["train"]["steps"] == 8
+    assert RunFolder(run).description().train.steps == 8
 
 
 def test_beside_resume_only_what_the_run_has_may_be_named(run, call_here):
@@ -159,13 +159,13 @@ def test_epochs_are_steps_by_the_windows_of_the_text(finished, tmp_path, call_he
     windows = math.ceil((len(text.read_text()) - 1) / 16)
     steps = math.ceil(1.5 * windows / 4)
     assert f"1.5 times through {windows:,} windows are {steps:,} steps." in error
-    config = TrainConfig(**RunFolder(run).description()["train"])
+    config = RunFolder(run).description().train
     assert config.steps == steps
     assert config.warmup_steps == steps // 10  # the preset's 100 would never end
-    assert RunFolder(run).state()["step"] == steps
+    assert RunFolder(run).state().step == steps
     status, _, error = call_here(main, "run", "--out", str(run), "--resume", "--epochs", "2")
     assert status == 0, error
-    assert RunFolder(run).state()["step"] == math.ceil(2 * windows / 4)
+    assert RunFolder(run).state().step == math.ceil(2 * windows / 4)
 
 
 @pytest.mark.parametrize("epochs", ["0", "-1", "nan", "many", "1e9"])
@@ -182,9 +182,9 @@ def test_samples_and_perplexity_stand_between_the_lines_on_stderr(finished):
     run, _, out, error = finished
     told = error.splitlines()
     for sample in RunFolder(run).samples():
-        start = told.index(f"step {sample['step']}, a sample:")
+        start = told.index(f"step {sample.step}, a sample:")
         assert told[start + 1].startswith("    ")
-        assert told[start + 1].strip()[:3] in sample["text"]
+        assert told[start + 1].strip()[:3] in sample.text
     measured = [p for p in RunFolder(run).progress() if p.validation_loss is not None]
     for p in measured:
         assert f"step {p.step}: perplexity {math.exp(p.validation_loss):,.2f}" in told
@@ -202,7 +202,7 @@ def test_under_json_a_line_has_its_sample_and_its_perplexity(finished, tmp_path,
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["step"] for line in lines] == list(range(6))
     assert [line["step"] for line in lines if line["sample"] is not None] == [0, 4, 5]
-    samples = {sample["step"]: sample["text"] for sample in RunFolder(run).samples()}
+    samples = {sample.step: sample.text for sample in RunFolder(run).samples()}
     for line in lines:
         assert line["sample"] == samples.get(line["step"])
         loss = line["validation_loss"]

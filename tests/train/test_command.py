@@ -106,8 +106,8 @@ def test_json_is_one_object_a_line_and_the_result_is_a_model_folder(undisturbed)
     }
     assert names <= set(lines[0])
     assert lines[-1]["validation_loss"] < lines[0]["validation_loss"]
-    assert run.state()["state"] == "done"
-    assert [sample["step"] for sample in run.samples()] == [0, 10, 20, 30]
+    assert run.state().state == "done"
+    assert [sample.step for sample in run.samples()] == [0, 10, 20, 30]
     model, tokenizer = load_model(run.model)
     assert model.config.n_positions == 64
     assert tokenizer.encode("truth")
@@ -123,7 +123,7 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on_exactly(
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == status, error
-    assert RunFolder(run).state()["state"] == "stopped"
+    assert RunFolder(run).state().state == "stopped"
     assert load_model(run / "model")
     status, _, error = call("run", "--out", run, "--resume")
     assert status == 0, error
@@ -147,8 +147,8 @@ def test_a_finished_run_is_continued_for_more_steps(undisturbed, tmp_path):
     status, out, error = call("run", "--out", run, "--resume", "--steps", 35)
     assert status == 0, error
     assert "step 35" in out
-    assert RunFolder(run).state()["step"] == 35
-    assert RunFolder(run).description()["train"]["steps"] == 35  # what a crash would be resumed to
+    assert RunFolder(run).state().step == 35
+    assert RunFolder(run).description().train.steps == 35  # what a crash would be resumed to
     status, _, error = call("run", "--out", run, "--resume", "--steps", 40, "--learning-rate", 0.5)
     assert status == 2
     assert "learning_rate was 0.006" in error

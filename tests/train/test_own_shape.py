@@ -70,7 +70,7 @@ def test_a_model_of_such_a_shape_is_the_same_in_transformers(text, tmp_path, cal
     model, _ = load_model(run / "model", dtype="float32")
     shape = model.config
     assert (shape.n_layer, shape.n_head, shape.n_embd, shape.n_positions) == (3, 3, 24, 32)
-    assert RunFolder(run).description()["train"]["block_size"] == 32  # the whole context is trained
+    assert RunFolder(run).description().train.block_size == 32  # the whole context is trained
     described = json.loads((run / "model" / "config.json").read_text())
     assert described["tie_word_embeddings"] is False
     assert not shape.qkv_bias

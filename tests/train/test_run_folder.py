@@ -11,7 +11,7 @@ import torch
 
 from gpt2.errors import UserError
 from train.checkpoint import Checkpoint, DiskFull
-from train.run_folder import Progress, RunFolder
+from train.run_folder import Progress, RunDescription, RunFolder
 from train.states import RunState
 
 
@@ -27,7 +27,7 @@ def checkpoint(step):
 @pytest.fixture
 def run(tmp_path):
     run = RunFolder.create(tmp_path / "run")
-    run.describe({"train": {}})
+    run.describe(RunDescription(base=None))
     return run
 
 
@@ -129,7 +129,7 @@ def test_logs_forget_what_was_undone_and_survive_a_torn_line(run):
     assert [p.step for p in run.progress()] == [0, 1, 2, 3, 4]
     run.forget_after(2)
     assert [p.step for p in run.progress()] == [0, 1, 2]
-    assert [sample["step"] for sample in run.samples()] == [0, 1, 2]
+    assert [sample.step for sample in run.samples()] == [0, 1, 2]
     run.add_progress(Progress(3, 1.0, None, 0.1, 1.0, 10.0))
     lines = (run.path / "progress.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
@@ -145,6 +145,6 @@ def test_pruning_keeps_what_is_named(run):
 def test_the_state_tells_who_writes_and_when(run):
     run.set_state(RunState.TRAINING, 7)
     state = run.state()
-    assert (state["state"], state["step"]) == ("training", 7)
-    assert state["pid"] > 0
-    assert state["time"] > 1.7e9
+    assert (state.state, state.step) == ("training", 7)
+    assert state.pid > 0
+    assert state.time > 1.7e9

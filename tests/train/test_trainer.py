@@ -73,7 +73,7 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(start, dropout, micro,
         seen = []
         for progress in train(*first, should_stop=lambda: len(seen) > split):  # noqa: B023
             seen.append(progress)
-        assert first[3].state()["state"] == "stopped"
+        assert first[3].state().state == "stopped"
         second = start(f"split-{split}", config)
         later = list(train(*second))
         logged = second[3].progress()
@@ -215,7 +215,7 @@ def test_patience_ends_a_run_and_the_result_is_the_best(start):
     losses = [p.validation_loss for p in seen]
     assert len(seen) < 100
     assert losses.index(min(losses)) == len(losses) - 3
-    assert run.state()["state"] == "done"
+    assert run.state().state == "done"
     best = run.checkpoints.load(losses.index(min(losses)))
     assert all(torch.equal(p, best.model[name]) for name, p in model.named_parameters())
 

@@ -119,10 +119,10 @@ def _refuse_beside_resume(options: argparse.Namespace, shape: dict[str, object])
     from train.own_shape import OwnShape
     from train.run_folder import RunFolder
 
-    described = {}
+    same = set()
     with suppress(UserError):  # no run: what opens it will say so
-        described = RunFolder.open(options.out).description()
-    same = {name for name in ("model", "preset") if getattr(options, name) == described.get(name)}
+        began = RunFolder.open(options.out).description()
+        same = {one for one in ("model", "preset") if getattr(options, one) == getattr(began, one)}
     given = [name for name in _ONLY_TO_BEGIN if getattr(options, name) and name not in same]
     flags = [f"--{name}" for name in given]
     flags += [flag_of(one) for one in settings_of(OwnShape) if one.name in shape]

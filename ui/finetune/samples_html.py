@@ -10,8 +10,8 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from service.status import Sample
 from train.memorization import Memorization
+from train.run_folder import Sample
 
 Spans = list[tuple[str, bool]]  # (text, whether it appears in the training text)
 
