@@ -126,8 +126,9 @@ def _add_runs(context: PageContext) -> None:
         return gr.FileData(path=str(path), orig_name=path.name).model_dump()
 
     gr.api(start_run, api_name="start_run", concurrency_id="start-run", concurrency_limit=2)
-    gr.api(run_status, api_name="run_status", concurrency_limit=4)
-    gr.api(stop_run, api_name="stop_run", concurrency_limit=2)
+    # In lanes of their own: they are answered at once, whoever waits for whatever else.
+    gr.api(run_status, api_name="run_status", concurrency_id="look", concurrency_limit=4)
+    gr.api(stop_run, api_name="stop_run", concurrency_id="stop", concurrency_limit=2)
     gr.api(download_run, api_name="download_run", concurrency_id="download", concurrency_limit=1)
 
 

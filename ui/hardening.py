@@ -5,19 +5,36 @@
 - Every session keeps the description of all components and the last value of every input, for deep
   links: 0.32 MB and 25 ms for each new session, plus whatever is sent. There are no deep links
   here, so sessions keep only what handlers keep.
+- Whoever invents enough sessions evicts those of others. Here a client evicts its own.
+- One queue serves first come, first served, and handlers without a queue run all at once: see
+  `ui.turns`.
+- Uploads are stored by their content, so two visitors with the same file share a path, and the
+  first to be done deletes it for the other. Here every upload has a path of its own.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
 from copy import copy
 from typing import Any, NoReturn
 
 import gradio as gr
 import gradio.processing_utils
+import gradio.queueing
 from gradio.components.api_component import Api
+from gradio.route_utils import GradioUploadFile
 from gradio.state_holder import SessionState
 
+from ui.client import client_of
+from ui.turns import FairQueue, LightHandlers
+
+SESSIONS_OF_CLIENT = 300
+SESSIONS = 3000  # in all
+_CLIENTS = 10_000  # whose sessions are counted
 _MAX_DEPTH = 30  # of lists and objects in an input; a browser sends a few
 
 
@@ -25,7 +42,7 @@ class LeanSession:
     """The methods of `SessionState` that keep copies, without the copies."""
 
     def __init__(self, blocks: gr.Blocks) -> None:
-        self.blocks_config = copy(blocks.default_config)
+        self.blocks_config = blocks.default_config  # copied when something of it changes
         self.config_values = {}
         self.state_data = {}
         self._state_ttl = {}
@@ -38,6 +55,8 @@ class LeanSession:
             self._state_ttl[key] = (block.time_to_live, datetime.datetime.now())
             self.state_data[key] = value
         else:
+            if self.blocks_config is self.blocks_config.root_block.default_config:
+                self.blocks_config = copy(self.blocks_config)
             self.blocks_config.blocks[key] = value
 
     def _update_config(self, key: int) -> None:
@@ -48,7 +67,37 @@ class LeanSession:
 
 
 class Page(gr.Blocks):
-    """`gr.Blocks` that refuses files by address, in any input of any function."""
+    """`gr.Blocks` that refuses files by address, in any input of any function, and bounds what one
+    client may run without the queue and keep in sessions."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._light = LightHandlers()
+        self._sessions: dict[str, OrderedDict[str, None]] = {}  # of each client
+
+    async def process_api(self, block_fn, inputs, state=None, request=None, **named):
+        client = client_of(request)
+        self._note_session(client, named.get("session_hash"))
+        fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        if fn.queue:
+            return await super().process_api(block_fn, inputs, state, request, **named)
+        async with self._light.place(client):
+            return await super().process_api(block_fn, inputs, state, request, **named)
+
+    def _note_session(self, client: str, session: str | None) -> None:
+        """Of too many sessions of a client, the one that has not been used for longest goes."""
+        if session is None:
+            return
+        own = self._sessions.setdefault(client, OrderedDict())
+        own[session] = None
+        own.move_to_end(session)
+        if len(own) > SESSIONS_OF_CLIENT:
+            oldest, _ = own.popitem(last=False)
+            self.state_holder.delete_state(oldest)
+            self.state_holder.session_data.pop(oldest, None)
+            self.state_holder.time_last_used.pop(oldest, None)
+        while len(self._sessions) > _CLIENTS:
+            del self._sessions[next(iter(self._sessions))]
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         inputs = with_defaults(inputs, block_fn.inputs)
@@ -91,6 +140,20 @@ def harden() -> None:
         setattr(SessionState, name, getattr(LeanSession, name))
     gradio.processing_utils.async_ssrf_protected_download = _fetch_nothing
     gradio.processing_utils.save_url_to_cache = _fetch_nothing
+    gradio.queueing.Queue = FairQueue
+    if not hasattr(GradioUploadFile.__init__, "__wrapped__"):
+        GradioUploadFile.__init__ = _with_own_path(GradioUploadFile.__init__)
+
+
+def _with_own_path(init: Callable[..., None]) -> Callable[..., None]:
+    """A path is made from the hash of what was uploaded: something random goes before it."""
+
+    @functools.wraps(init)
+    def salted(self: GradioUploadFile, *given: Any, **named: Any) -> None:
+        init(self, *given, **named)
+        self.sha.update(secrets.token_bytes(32))
+
+    return salted
 
 
 def _fetch_nothing(*given: object, **named: object) -> NoReturn:

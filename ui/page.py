@@ -11,7 +11,7 @@ from ui.api import add_api
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
 from ui.front_door import FrontDoor
-from ui.hardening import Page, harden
+from ui.hardening import SESSIONS, Page, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
 from ui.theme import SCRIPT, STYLESHEETS, make_theme
@@ -19,7 +19,6 @@ from ui.visitor import build_visitor
 from ui.write.tab import add_write_tab
 
 TABS = {"Write": add_write_tab, "Fine-tune": add_finetune_tab}
-QUEUE_SIZE = 40
 
 
 def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.Blocks:
@@ -35,7 +34,7 @@ def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.
                 with gr.Tab(title, id=title.lower()):
                     add_tab(context)
         add_api(context)
-    return page.queue(api_open=False, max_size=QUEUE_SIZE)
+    return page.queue(api_open=False, max_size=None)
 
 
 def launch_settings(hosts: frozenset[str] | None = None) -> dict:
@@ -53,5 +52,5 @@ def launch_settings(hosts: frozenset[str] | None = None) -> dict:
         "enable_monitoring": False,
         "show_error": False,
         "share": False,
-        "state_session_capacity": 1000,
+        "state_session_capacity": SESSIONS,
     }

@@ -1,0 +1,229 @@
+"""One client cannot keep the others waiting, evict what they keep, or fill what all share.
+
+Clients are told apart by address; here 127.0.0.1 and 127.0.0.2, both of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import uuid
+
+import pytest
+
+from tests.support.app_server import make_tiny_model, serve, wait_until
+from ui import turns
+from ui.client import client_of_scope
+from ui.hardening import SESSIONS_OF_CLIENT
+from ui.turns import CLIENT_PLACES, LANE_PLACES, UNREAD_SESSIONS, LightHandlers, Turns
+
+HERE, THERE = "127.0.0.1", "127.0.0.2"
+SHORT = {"prompt": "a", "max_new_tokens": 1}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    with pytest.MonkeyPatch.context() as patch, serve(str(folder), patch) as running:
+        yield running
+
+
+def ask(server, path: str, body: object = None, address: str = HERE) -> tuple[int, str]:
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), 30, source_address=(address, 0))
+    data = None if body is None else json.dumps(body)
+    try:
+        connection.request(
+            "POST" if data else "GET", path, data, {"Content-Type": "application/json"}
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def begin(server, name: str, body: dict, address: str = HERE) -> tuple[int, str]:
+    """(status, event id or refusal) of a call that is not fetched yet."""
+    status, text = ask(server, f"/gradio_api/call/v2/{name}", body, address)
+    return status, json.loads(text)["event_id"] if status == 200 else text
+
+
+def fetch(server, name: str, event: str, address: str = HERE) -> str:
+    return ask(server, f"/gradio_api/call/{name}/{event}", address=address)[1]
+
+
+def quiet(server) -> None:
+    queue = server.page._queue
+    wait_until(lambda: not len(queue) and not queue.get_active_worker_count(), "an idle queue", 60)
+
+
+@pytest.fixture
+def slow(server, monkeypatch):
+    """Each token takes as long as a large model's; an idle queue before and after."""
+    quiet(server)
+    monkeypatch.setattr(server.forwards, "pause", 0.1)
+    yield
+    server.forwards.pause = 0.0
+    quiet(server)
+
+
+def test_a_flood_from_one_address_costs_another_one_turn(server, slow):
+    """Once, one flooder with three sockets kept everybody else out: 0 of 63 requests in 20 s."""
+    flood = [begin(server, "generate", SHORT | {"max_new_tokens": 4}) for _ in range(60)]
+    refused = [text for status, text in flood if status == 503]
+    assert len(refused) >= 60 - CLIENT_PLACES - 3
+    assert "from your address are waiting already" in refused[0]
+    before = len(server.page._queue)
+    assert before >= CLIENT_PLACES - 3
+    status, event = begin(server, "generate", SHORT, THERE)
+    assert status == 200, event
+    assert "event: complete" in fetch(server, "generate", event, THERE)
+    assert len(server.page._queue) > before - 4  # nearly all of the flood still waits
+
+
+def test_a_look_and_a_stop_are_answered_while_others_wait_for_a_model(server, slow):
+    for _ in range(CLIENT_PLACES):
+        begin(server, "generate", SHORT | {"max_new_tokens": 20})
+    for name, body in (("run_status", {"run": "0" * 32}), ("stop_run", {"run": "0" * 32})):
+        status, event = begin(server, name, body)
+        assert status == 200
+        assert "event: error" in fetch(server, name, event)
+    assert len(server.page._queue) >= CLIENT_PLACES - 2
+
+
+def test_a_lane_that_is_full_says_so(server, slow):
+    addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+    given = [
+        begin(server, "generate", SHORT, address)
+        for address in addresses
+        for _ in range(CLIENT_PLACES)
+    ]
+    refused = [text for status, text in given if status == 503]
+    assert len(refused) >= len(given) - LANE_PLACES - 3
+    assert "The server is busy: 40 are waiting already" in refused[-1]
+
+
+def test_answers_that_nobody_fetches_are_not_kept(server):
+    queue = server.page._queue
+    for index in range(UNREAD_SESSIONS + 60):
+        status, _ = begin(server, "run_status", {"run": "0" * 32}, f"127.0.1.{index % 200 + 1}")
+        assert status == 200
+    quiet(server)
+    begin(server, "run_status", {"run": "0" * 32})
+    assert len(queue.pending_messages_per_session) <= UNREAD_SESSIONS + 2
+    assert len(queue.pending_event_ids_session) <= UNREAD_SESSIONS + 2
+    assert len(queue.event_ids_to_events) <= 2
+
+
+def predict(server, session: str, address: str, index: int, data: list) -> tuple[int, str]:
+    body = {"fn_index": index, "session_hash": session, "data": data}
+    return ask(server, "/gradio_api/run/predict", body, address)
+
+
+def light_handler(server, name: str) -> tuple[int, int]:
+    """(index, number of inputs) of a handler that runs without the queue."""
+    for index, fn in server.page.fns.items():
+        if fn.name == name and not fn.queue:
+            return index, len(fn.inputs)
+    raise AssertionError(name)
+
+
+def test_invented_sessions_evict_their_own_and_nobody_elses(server):
+    """Once, 1,001 requests with invented sessions made other visitors' texts go."""
+    index, count = light_handler(server, "undo")
+    data = [None] * count
+    assert predict(server, "mine", THERE, index, data)[0] == 200
+    before = len(server.page.state_holder.session_data)
+    for _ in range(SESSIONS_OF_CLIENT + 50):
+        assert predict(server, uuid.uuid4().hex, HERE, index, data)[0] == 200
+    sessions = server.page.state_holder.session_data
+    assert "mine" in sessions
+    assert len(sessions) <= before + SESSIONS_OF_CLIENT
+
+
+def test_handlers_without_a_queue_leave_room(monkeypatch):
+    """So many at a time, fewer for one client, and no client waits for another's crowd."""
+    light = LightHandlers()
+    running: dict[str, int] = {}
+    most: dict[str, int] = {}
+
+    async def handle(client: str) -> None:
+        async with light.place(client):
+            running[client] = running.get(client, 0) + 1
+            most[client] = max(most.get(client, 0), running[client])
+            most["all"] = max(most.get("all", 0), sum(running.values()))
+            await asyncio.sleep(0.01)
+            running[client] -= 1
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(handle(client) for client in "aaaaaaaaaabbbbbbcccc"))
+
+    asyncio.run(all_at_once())
+    assert most["a"] == most["b"] == turns.LIGHT_FOR_CLIENT
+    assert most["all"] == turns.LIGHT_AT_ONCE
+    assert light._waiting == light._clients == {}
+
+
+def test_a_client_with_too_many_light_requests_is_refused_in_words():
+    light = LightHandlers()
+
+    async def crowd() -> list:
+        async def wait() -> None:
+            async with light.place("a"):
+                await asyncio.sleep(0.05)
+
+        return await asyncio.gather(
+            *(wait() for _ in range(turns.LIGHT_WAITING + 5)), return_exceptions=True
+        )
+
+    refused = [str(one) for one in asyncio.run(crowd()) if one is not None]
+    assert len(refused) == 5
+    assert "Too much at once" in refused[0]
+
+
+def test_who_waited_longest_comes_next():
+    order = Turns()
+    waiting = ["a1", "a2", "a3", "b1", "c1", "a1", "b2", "b1"]
+    served = []
+    while waiting:
+        following = min(waiting, key=lambda one: order.order(one[0], one))
+        waiting.remove(following)
+        order.take(following[0], following)
+        served.append(following)
+    assert served == ["a1", "b1", "c1", "a2", "b2", "a3", "b1", "a1"]
+
+
+@pytest.mark.parametrize(
+    ("space", "forwarded", "client"),
+    [
+        (False, b"1.2.3.4", "10.0.0.9"),  # anybody can write that
+        (True, b"1.2.3.4", "1.2.3.4"),
+        (True, b"6.6.6.6, 1.2.3.4", "1.2.3.4"),  # what a visitor wrote stands before it
+        (True, b"", "10.0.0.9"),
+    ],
+)
+def test_the_address_is_the_one_that_the_last_proxy_saw(monkeypatch, space, forwarded, client):
+    monkeypatch.setenv("SPACE_ID", "a/b") if space else monkeypatch.delenv("SPACE_ID", False)
+    headers = [(b"x-forwarded-for", forwarded)] if forwarded else []
+    assert client_of_scope({"client": ("10.0.0.9", 1), "headers": headers}) == client
+
+
+def test_the_same_file_of_two_visitors_is_two_files(server):
+    """Once, the first to be done deleted it for the second: "your file is gone"."""
+    paths = []
+    for address in (HERE, THERE):
+        boundary = "x" * 20
+        form = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n'
+            f"Content-Type: text/plain\r\n\r\nthe same text\r\n--{boundary}--\r\n"
+        )
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        connection = http.client.HTTPConnection(host, int(port), 30, source_address=(address, 0))
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        connection.request("POST", "/gradio_api/upload", form, kind)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        paths += json.loads(answer.read())
+        connection.close()
+    assert len(set(paths)) == 2
