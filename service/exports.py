@@ -55,10 +55,16 @@ def _model_at(run: RunFolder, step: int) -> GPT2:
     return merged(model)
 
 
-def zip_folder(folder: Path, downloads: Path, name: str) -> Path:
-    """NAME.zip of a model folder, under one directory NAME, in a new random directory."""
+def zip_folder(folder: Path, downloads: Path, tag: str, name: str) -> Path:
+    """NAME.zip of a model folder, under one directory NAME, in a random directory that begins with
+    `tag`. One that was made before of the same folder is used again."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:80] or "model"
-    place = downloads / secrets.token_hex(16)
+    written = (folder / "model.safetensors").stat().st_mtime
+    for made in downloads.glob(f"{tag}-*/{name}.zip"):
+        if made.stat().st_mtime > written:
+            os.utime(made.parent)  # it is kept from now on
+            return made
+    place = downloads / f"{tag}-{secrets.token_hex(16)}"
     place.mkdir(parents=True)
     try:
         # Weights do not compress. Stored as they are, a gigabyte takes seconds instead of a minute.

@@ -3,6 +3,7 @@
     order.json       who ordered it and within which limits; written once
     ticket.json      {"number"}: its turn in the queue, while it waits; its process takes it away
     stop.json        {"keep"}: the request to end
+    yield.json       {"seconds"}: the request to make way for another run
     lock             held by the process that trains for as long as it lives, its pid inside
     heartbeat.json   what that process is doing, at least every second
     worker.log       what it printed
@@ -59,6 +60,15 @@ class Ticket:
     """Its turn in the queue, while it waits."""
 
     number: int | None = None
+    used: float = 0.0  # seconds of its time limit that it has trained already
+
+
+@dataclass(frozen=True)
+class Yield:
+    """The request to make way for another run, after so much training, and to wait for the next
+    turn."""
+
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,11 @@ FILES = {
     Order: "order.json",
     Ticket: "ticket.json",
     Stop: "stop.json",
+    Yield: "yield.json",
     Beat: "heartbeat.json",
     Memorization: "memorisation.json",
 }
-RunRecord = TypeVar("RunRecord", Order, Ticket, Stop, Beat, Memorization)
+RunRecord = TypeVar("RunRecord", Order, Ticket, Stop, Yield, Beat, Memorization)
 
 
 def lock_owner(path: Path) -> int | None:

@@ -16,17 +16,26 @@ class Limits:
     running_per_owner: int = setting(1, "runs at a time, per visitor", low=0)
     waiting_per_owner: int = setting(1, "waiting runs per visitor", low=0)
     waiting: int = setting(40, "waiting runs, for all visitors together", low=0)
+    unended_per_client: int = setting(
+        8, "runs that have not ended, per address: a class behind one router", low=0
+    )
     text_bytes: int = setting(20_000_000, "of a single text", low=0)
     disk_bytes: int = setting(
         20_000_000_000, "all runs together, including what they may still grow to", low=0
+    )
+    client_disk_bytes: int = setting(
+        6_000_000_000, "runs of one address, as far as it is known since the start", low=0
     )
     free_disk_bytes: int = setting(2_000_000_000, "always kept free on the disk", low=0)
     memory_share: float = setting(0.6, "of the machine's memory, for one run", low=0.0)
     run_seconds: float = setting(
         3 * 3600.0, "per run; then it stops and keeps what it has", low=0.0
     )
+    turn_seconds: float = setting(
+        600.0, "after which a run makes way for one that waits, to go on after it", low=0.0
+    )
     expire_seconds: float = setting(
-        7 * 86_400.0, "how long a run is kept after it was last viewed or changed", low=0.0
+        7 * 86_400.0, "how long a run is kept after it ended, whoever looks at it", low=0.0
     )
     download_seconds: float = setting(
         3600.0, "how long a zip or an exported checkpoint is kept", low=0.0

@@ -99,21 +99,46 @@ def _seconds(work: Callable[[], object]) -> float:
     return median(times[1:])
 
 
+_TOLD = ("lora_targets", "precision", "optimizer", "gradient_checkpointing")
+_DROPOUT = 0.1  # any other takes as long
 _paces: dict[str, Pace] = {}
+_similar: dict[str, tuple[int, Pace]] = {}  # by shape: the block size and pace measured last
 _measuring = threading.Lock()
 
 
 def find_pace(shape: ModelConfig, config: TrainConfig, threads: int, device: str = "auto") -> Pace:
-    """The pace of such a model here, measured once; only settings that affect it count."""
+    """The pace of such a model here, measured once. Only settings that affect it count, and block
+    size and rank only by their next larger power of two: visitors cannot ask for many measurements.
+    While another is made, that of a similar run serves."""
     choose_device(device)  # if it is not here, say so, instead of "too little memory"
-    names = ("block_size", "lora_rank", "lora_targets", "precision", "optimizer", "dropout")
-    told = {name: getattr(config, name) for name in (*names, "gradient_checkpointing")}
-    wanted = {"shape": asdict(shape), "config": told, "threads": threads, "device": device}
-    key = json.dumps(wanted, sort_keys=True)
+    blocks = min(_next_power(config.block_size), shape.n_positions)
+    told = {name: getattr(config, name) for name in _TOLD} | {
+        "block_size": blocks,
+        "lora_rank": min(_next_power(config.lora_rank), min(shape.n_embd, 128)),
+        "dropout": _DROPOUT,
+    }
+    wanted = {"shape": asdict(replace(shape, dropout=0.0)), "threads": threads, "device": device}
+    key = json.dumps({**wanted, "config": told}, sort_keys=True)
+    similar = json.dumps(wanted, sort_keys=True)
+    if key not in _paces and (known := _similar.get(similar)) and _measuring.locked():
+        known_blocks, pace = known
+        return _scaled(pace, config.block_size / known_blocks)
     with _measuring:  # two at a time would slow each other down
         if key not in _paces:
             _paces[key] = _measure_in_process(key, threads)
-        return _paces[key]
+            _similar[similar] = (blocks, _paces[key])
+        return _scaled(_paces[key], config.block_size / blocks)
+
+
+def _next_power(count: int) -> int:
+    return 1 << (count - 1).bit_length() if count else 0
+
+
+def _scaled(pace: Pace, share: float) -> Pace:
+    """Of shorter windows; the time of a window grows with its tokens."""
+    if share == 1:
+        return pace
+    return Pace(pace.window * share, pace.update, pace.evaluation * share)
 
 
 def _measure_in_process(wanted: str, threads: int) -> Pace:

@@ -11,6 +11,7 @@ from gpt2.model import ModelConfig
 from service.limits import Limits
 from service.pace import Pace, find_pace
 from service.request import EFFORTS, Effort
+from service.status import MAX_SAMPLES
 from train.config import TrainConfig, with_changes
 from train.job import finetune_config
 
@@ -71,7 +72,7 @@ def make_plan(
     config = _fit_memory(config, shape, limits)
     token_seconds = _sample_seconds(shape)
     steps = changes.get("steps") or _steps(config, pace, token_seconds, effort, tokens)
-    config = _schedule(config, changes, effort, steps)
+    config = spare_samples(_schedule(config, changes, effort, steps))
     validation_tokens = _validation_tokens(config)
     step_seconds = config.batch_size * pace.window + pace.update
     windows = min(validation_tokens, tokens * config.validation_share) / config.block_size
@@ -87,7 +88,7 @@ def make_plan(
         memory_bytes=int(memory(shape, config)),
         disk_bytes=int(disk(shape, config, tokens)),
         steps=steps,
-        note=_note(_START_SECONDS + working, limits),
+        note=_note(_START_SECONDS + working, config, changes, limits),
         config=config,
         validation_tokens=validation_tokens,
     )
@@ -151,6 +152,12 @@ def _schedule(config: TrainConfig, changes: dict, effort: Effort, steps: int) ->
     return replace(config, **{name: v for name, v in suited.items() if name not in changes})
 
 
+def spare_samples(config: TrainConfig) -> TrainConfig:
+    """No more samples than a page shows: each takes time, disk, and every look at the run."""
+    most = -(-config.steps // MAX_SAMPLES)
+    return replace(config, sample_every=config.sample_every and max(config.sample_every, most))
+
+
 def _validation_tokens(config: TrainConfig) -> int:
     """As many as let all evaluations together take about a fifth of the training time."""
     trained = config.steps * config.batch_size * config.block_size
@@ -193,11 +200,19 @@ def _trained(shape: ModelConfig, config: TrainConfig) -> int:
     return 18 * shape.n_embd * config.lora_rank * shape.n_layer  # c_attn, c_fc and two c_proj
 
 
-def _note(seconds: float, limits: Limits) -> str | None:
-    if seconds <= limits.run_seconds:
-        return None
-    return (
-        f"This would take about {seconds / 3600:.1f} hours, but a run may take "
-        f"only {limits.run_seconds / 3600:.1f} here. It will stop then and keep what it has; you "
-        "can resume it."
-    )
+def _note(
+    seconds: float, config: TrainConfig, changes: dict[str, Any], limits: Limits
+) -> str | None:
+    notes = []
+    if config.sample_every != changes.get("sample_every", config.sample_every):
+        notes.append(
+            f"It writes a sample every {config.sample_every:,} steps: a run here has at most "
+            f"{MAX_SAMPLES}."
+        )
+    if seconds > limits.run_seconds:
+        notes.append(
+            f"This would take about {seconds / 3600:.1f} hours, but a run may take "
+            f"only {limits.run_seconds / 3600:.1f} here. It will stop then and keep what it has; "
+            "you can resume it."
+        )
+    return " ".join(notes) or None

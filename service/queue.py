@@ -30,7 +30,9 @@ class Entry:
     id: str
     path: Path
     owner: str  # a digest
+    client: str = ""  # the address that ordered it; "": not known, as after a restart
     ticket: int | None = None
+    since: float = 0.0  # monotonic seconds: when its turn began
     process: subprocess.Popen | None = None  # started here; others are seen by their lock
 
     @property
@@ -41,7 +43,8 @@ class Entry:
 
 
 class Queue:
-    """First come, first served, but no visitor trains more than their share at a time.
+    """First come, first served, but no visitor trains more than their share at a time, and a run
+    that has had its turn makes way for one that waits.
 
     Every method is to be called with `guard` held."""
 
@@ -61,10 +64,15 @@ class Queue:
         self.entries[entry.id] = entry
         if ipc.lock_owner(entry.path) is not None:
             self._running.add(entry.id)
+            entry.since = time.monotonic()
 
-    def enqueue(self, entry: Entry) -> None:
+    def enqueue(self, entry: Entry, first: bool = False) -> None:
+        """As the last, or as the `first`: what only has to save its model takes moments."""
         tickets = [other.ticket for other in self.waiting()]
-        entry.ticket = max([time.time_ns(), *(ticket + 1 for ticket in tickets)])
+        if first:
+            entry.ticket = min([time.time_ns(), *(ticket - 1 for ticket in tickets)])
+        else:
+            entry.ticket = max([time.time_ns(), *(ticket + 1 for ticket in tickets)])
         ipc.write(entry.path, ipc.Ticket(entry.ticket))
 
     def withdraw(self, entry: Entry) -> bool:
@@ -102,15 +110,22 @@ class Queue:
     def is_running(self, entry: Entry) -> bool:
         return entry.id in self._running
 
-    def refuse_more(self, owner: str, coming: list[str]) -> None:
-        """`UserError` when a visitor, or this server, has enough runs already; `coming` are the
-        owners of those that are about to be queued."""
-        limits, waiting = self._limits, [entry.owner for entry in self.waiting()] + coming
-        own = [*waiting, *(entry.owner for entry in self.running())].count(owner)
+    def refuse_more(self, owner: str, client: str, coming: list[Entry]) -> None:
+        """`UserError` when a visitor, an address, or this server, has enough runs already; `coming`
+        are about to be queued."""
+        limits, waiting = self._limits, [*self.waiting(), *coming]
+        unended = [*waiting, *self.running()]
+        own = sum(entry.owner == owner for entry in unended)
         if own >= limits.running_per_owner + limits.waiting_per_owner:
             raise UserError(
                 f"You have {own} runs here that have not ended: {limits.running_per_owner} may "
                 f"train and {limits.waiting_per_owner} may wait. Stop one, or wait for its end."
+            )
+        theirs = sum(entry.client == client != "" for entry in unended)
+        if theirs >= limits.unended_per_client:
+            raise UserError(
+                f"{theirs} runs that were started from your address have not ended, and no more "
+                "may be started from it. Wait for the end of one."
             )
         if len(waiting) >= limits.waiting:
             raise UserError(
@@ -123,11 +138,26 @@ class Queue:
             if not entry.is_running:
                 self._running.discard(entry.id)
                 self._note_end(entry)
+        self._ask_to_make_way()
         for entry in self.waiting():
             if len(self._running) >= self._limits.running:
                 return
             if sum(e.owner == entry.owner for e in self.running()) < self._limits.running_per_owner:
                 self._try_to_start(entry)
+
+    def _ask_to_make_way(self) -> None:
+        """The run that began first, as soon as its turn is over, while others wait."""
+        if len(self._running) < self._limits.running:
+            return
+        longest = min(self.running(), key=lambda entry: entry.since, default=None)
+        if longest is None:
+            return
+        wanted = any(entry.owner != longest.owner for entry in self.waiting())
+        with suppress(OSError):
+            if wanted and not ipc.exists(longest.path, ipc.Yield):
+                ipc.write(longest.path, ipc.Yield(self._limits.turn_seconds))
+            elif not wanted:
+                ipc.remove(longest.path, ipc.Yield)
 
     def settle(self, entry: Entry) -> None:
         """Wait for the process of a run that has let go of it: it ends within moments."""
@@ -194,12 +224,14 @@ class Queue:
                 start_new_session=True,  # it outlives the server
             )
         self._running.add(entry.id)
+        entry.since = time.monotonic()
 
     def _note_end(self, entry: Entry) -> None:
-        """A process takes its ticket away when it begins; one that could not even do that would be
-        started again and again."""
-        entry.process, entry.ticket = None, None
-        if ipc.exists(entry.path, ipc.Ticket):
+        """A process takes its ticket away when it begins, and writes another if it made way. One
+        that could not even begin would be started again and again."""
+        entry.process, started = None, entry.ticket
+        entry.ticket = ipc.read(entry.path, ipc.Ticket).number
+        if ipc.exists(entry.path, ipc.Ticket) and entry.ticket in (None, started):
             self._give_up(entry)
 
     def _give_up(self, entry: Entry) -> None:

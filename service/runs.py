@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hmac
 import os
+import shutil
 import threading
 import time
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from gpt2.errors import UserError
-from gpt2.files import folder_bytes, list_folder
+from gpt2.files import folder_bytes, is_disk_full, list_folder
 from gpt2.settings import Setting
 from service import ipc
 from service.exports import export_checkpoint, parse_step, zip_folder
 from service.ids import digest, find_id, is_id, new_id
 from service.limits import Limits
+from service.plan import spare_samples
 from service.queue import Entry, Queue
 from service.request import RunRequest
 from service.status import RunStatus, StatusReader, damaged_status
@@ -33,7 +35,7 @@ from train.states import RunState
 
 _TICK_SECONDS = 0.3
 _SWEEP_SECONDS = 60.0
-_SEEN_SECONDS = 60.0  # how exactly the last look is noted
+_READERS = 64  # runs whose logs are kept in memory
 _MAX_STEPS = 200_000
 _MAX_SAMPLE = 20_000  # characters
 _STEPS = Setting("to train on", name="steps", kind="int", low=1, high=_MAX_STEPS)
@@ -48,16 +50,23 @@ class Runs:
     Every method raises `UserError` for what is not a known id or cannot be done now.
     """
 
-    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        """`UserError` when another server uses `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        downloads: Path | None = None,
+    ) -> None:
+        """Zips are made in `downloads`, a folder below `folder` if it is left out. `UserError` when
+        another server uses `folder`."""
         self.folder, self.limits = Path(folder).absolute(), limits
         self.folder.mkdir(parents=True, exist_ok=True)
         self._claim = claim(self.folder)
         self._queue = Queue(limits)
-        self._house = Housekeeping(self.folder, limits, self._queue)
+        self._downloads = downloads or self.folder / DOWNLOADS
+        self._house = Housekeeping(self.folder, self._downloads, limits, self._queue)
         self._guard = self._queue.guard
-        self._coming: list[str] = []  # owners of the runs that are being tokenized
-        self._readers: dict[str, StatusReader] = {}
+        self._coming: list[Entry] = []  # the runs that are being tokenized
+        self._readers: OrderedDict[str, StatusReader] = OrderedDict()
         self._texts = TrainingTexts()
         for path in list_folder(self.folder):
             if is_id(path.name) and os.path.isdir(path):
@@ -67,49 +76,66 @@ class Runs:
         self._thread = threading.Thread(target=self._watch, name="runs", daemon=True)
         self._thread.start()
 
-    def create(self, request: RunRequest, owner: object) -> str:
+    def create(self, request: RunRequest, owner: object, client: str = "") -> str:
         """Tokenize the request's text, delete the upload, queue the run; returns its id. Takes as
-        long as tokenizing: seconds for 20 MB."""
+        long as tokenizing: seconds for 20 MB. `client` is the address that it comes from."""
         kept = digest(owner)
         if kept is None:
             raise UserError("Your browser's id is not valid. Reload the page to get a new one.")
         if not isinstance(request, RunRequest):
             raise UserError("A run needs a request.")
-        with self._guard:
-            self._refuse_more(kept)
-            self._coming.append(kept)
         run_id = new_id()
+        entry = Entry(run_id, self.folder / run_id, kept, client)
+        with self._guard:
+            self._queue.refuse_more(kept, client, self._coming)
+            self._coming.append(entry)
         try:
-            aside = self.folder / f"{PENDING}{run_id}"
-            final = self.folder / run_id
-            create_run(request, aside, final, kept, self.limits, self._house.require_room)
-            with self._guard:
-                aside.rename(final)
-                entry = Entry(run_id, final, kept)
-                self._queue.entries[run_id] = entry
-                self._touch(entry)
-                self._queue.enqueue(entry)
-                self._queue.tick()
+            self._create(request, entry)
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            raise UserError(
+                "The server's disk is full, so the run could not be started. Try again later."
+            ) from None
         finally:
             with self._guard:
-                self._coming.remove(kept)
+                self._coming.remove(entry)
         return run_id
+
+    def _create(self, request: RunRequest, entry: Entry) -> None:
+        aside = self.folder / f"{PENDING}{entry.id}"
+
+        def require_room(needed: int) -> None:
+            self._house.require_room(needed, entry.client)
+
+        create_run(request, aside, entry.path, entry.owner, self.limits, require_room)
+        with self._guard:
+            aside.rename(entry.path)
+            self._queue.entries[entry.id] = entry
+            self._queue.enqueue(entry)
+            self._queue.tick()
 
     def status(self, run_id: object) -> RunStatus:
         """The run now. Cheap: it may be asked for every second."""
         entry = self._find(run_id)
-        self._touch(entry)
         with self._guard:
             state = self._state(entry)
             place, wait = self._queue.place(entry) if state is RunState.QUEUED else (None, None)
-            reader = self._readers.setdefault(entry.id, StatusReader(entry.path))
+            reader = self._reader(entry)
         try:
             status = reader.read(entry.id, state)
         except (UserError, OSError):
             self._find(run_id)  # discarded in this moment: say so
             status = damaged_status(entry.id, ipc.read(entry.path, ipc.Order))
-        expires = time.time() + self.limits.expire_seconds
+        expires = self._house.expires(entry) if state.is_ended else None
         return replace(status, place=place, wait_seconds=wait, expires=expires)
+
+    def _reader(self, entry: Entry) -> StatusReader:
+        reader = self._readers.pop(entry.id, None) or StatusReader(entry.path)
+        self._readers[entry.id] = reader
+        if len(self._readers) > _READERS:
+            self._readers.popitem(last=False)
+        return reader
 
     def runs_of(self, owner: object) -> tuple[str, ...]:
         """The ids of a visitor's runs, newest first; none for anything unknown."""
@@ -117,15 +143,15 @@ class Runs:
 
     def stop(self, run_id: object, keep: object = "best") -> None:
         """Ask a run to end; its model is then its "best" or "latest" state. Returns at once: the
-        state becomes "stopped" when the worker has saved. A queued run leaves the queue; an
-        interrupted one takes a turn to make its model."""
+        state becomes "stopped" when the worker has saved. A queued run leaves the queue; one that
+        has trained before, and an interrupted one, take a turn to make their model."""
         _KEEP.parse(keep)
         entry = self._find(run_id)
         with self._guard:
             run, state = RunFolder(entry.path), self._state(entry)
             if state.is_ended and state is not RunState.INTERRUPTED:
                 raise UserError("This run has ended already.")
-            if state is RunState.QUEUED:
+            if state is RunState.QUEUED and not run.checkpoints.steps():
                 self._queue.withdraw(entry)
                 message = "You took it out of the queue. Resume puts it back."
                 run.set_state(RunState.STOPPED, cause=message)
@@ -133,7 +159,8 @@ class Runs:
             ipc.write(entry.path, ipc.Stop(keep))
             if state is RunState.INTERRUPTED:
                 self._queue.settle(entry)
-                self._queue.enqueue(entry)
+            if not state.is_running:
+                self._queue.enqueue(entry, first=True)
 
     def resume(self, run_id: object) -> None:
         """Queue a stopped, failed or interrupted run again; it continues exactly where it was."""
@@ -154,10 +181,10 @@ class Runs:
             total = max([0, *run.checkpoints.steps()]) + more
             if total > _MAX_STEPS:
                 raise UserError(f"A run may have {_MAX_STEPS:,} steps in all.")
-            self._refuse_more(entry.owner)
+            self._refuse_more(entry)
             described = run.description()
             # Who asks for more steps wants them, also where patience had ended the run.
-            after = replace(described.train, steps=total, patience=0)
+            after = spare_samples(replace(described.train, steps=total, patience=0))
             notes = (*described.notes, *stretch_notes(described.train, after, total - more))
             run.describe(replace(described, train=after, notes=notes))
             self._go_on(entry)
@@ -208,13 +235,13 @@ class Runs:
         return Path(base)
 
     def zip_model(self, run_id: object, step: object = None) -> Path:
-        """A zip of that folder in a random directory of its own; swept after an hour."""
+        """A zip of that folder in a random directory; deleted after an hour, and with its run."""
         entry = self._find(run_id)
         folder = self.model_folder(entry.id, step)
         self._house.require_room(folder_bytes(folder))
         model = ipc.read(entry.path, ipc.Order).model
         name = f"{model or 'gpt2'}-tuned{'' if step is None else f'-step-{step}'}"
-        return zip_folder(folder, self.folder / DOWNLOADS, name)
+        return zip_folder(folder, self._downloads, _tag(entry), name)
 
     def memorized_spans(self, run_id: object, sample: object) -> list[tuple[str, bool]]:
         """A text in pieces: (text, whether it stands word for word in the run's training text)."""
@@ -282,13 +309,13 @@ class Runs:
         return state
 
     def _go_on(self, entry: Entry) -> None:
-        self._refuse_more(entry.owner)
+        self._refuse_more(entry)
         ipc.remove(entry.path, ipc.Stop)
         self._queue.enqueue(entry)
         self._queue.tick()
 
-    def _refuse_more(self, owner: str) -> None:
-        self._queue.refuse_more(owner, self._coming)
+    def _refuse_more(self, entry: Entry) -> None:
+        self._queue.refuse_more(entry.owner, entry.client, self._coming)
 
     def _delete(self, entry: Entry) -> None:
         with self._guard:
@@ -298,12 +325,8 @@ class Runs:
             self._readers.pop(entry.id, None)
             self._texts.forget(entry.path / "tokens")
         self._house.delete(entry.path)
-
-    def _touch(self, entry: Entry) -> None:
-        seen = entry.path / "seen"
-        if not seen.exists() or time.time() - seen.stat().st_mtime > _SEEN_SECONDS:
-            with suppress(OSError):
-                seen.touch()
+        for made in self._downloads.glob(f"{_tag(entry)}-*"):
+            shutil.rmtree(made, ignore_errors=True)
 
     def _watch(self) -> None:
         while not self._closed.wait(_TICK_SECONDS):
@@ -315,6 +338,11 @@ class Runs:
                     self._house.sweep(self._delete)
             except Exception:  # the next look may succeed; the queue must not stand still
                 traceback.print_exc()
+
+
+def _tag(entry: Entry) -> str:
+    """How the names of a run's zips begin: the id itself would be a key to the run."""
+    return digest(entry.id)[:32]
 
 
 def _unknown() -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,8 @@ from train.states import RunState
 
 _BROKEN = (RunState.FAILED, RunState.INTERRUPTED)  # ended against somebody's will
 MAX_PROGRESS_POINTS = 400
+MAX_SAMPLES = 40
+_KEPT_PROGRESS = 4000  # in memory
 _PACE_STEPS = 30
 
 
@@ -47,7 +50,7 @@ class RunStatus:
     seconds_per_step: float | None = None  # median of the last steps of this stretch, training only
     seconds_left: float | None = None  # until the end; None while unknown or ended
     progress: tuple[Progress, ...] = ()  # the whole run, at most 400 points, the first at step 0
-    samples: tuple[Sample, ...] = ()  # the first at step 0
+    samples: tuple[Sample, ...] = ()  # at most 40, the first at step 0
     checkpoints: tuple[CheckpointInfo, ...] = ()  # ascending
     base_loss: float | None = None  # validation loss at step 0
     best_loss: float | None = None
@@ -62,7 +65,7 @@ class RunStatus:
     result_ready: bool = False  # whether `model_folder(run)` gives a model
     created: float = 0.0  # seconds since 1970
     heartbeat_age: float | None = None  # seconds, while its process lives
-    expires: float = 0.0  # seconds since 1970, if nobody looks again
+    expires: float | None = None  # seconds since 1970, of a run that has ended
     log_tail: str | None = None  # of a failed or interrupted run, for its owner
 
 
@@ -81,14 +84,14 @@ class StatusReader:
     def __init__(self, path: Path) -> None:
         self._run = RunFolder(path)
         self._path = path
-        self._progress = _Log(path / "progress.jsonl", Progress)
-        self._samples = _Log(path / "samples.jsonl", Sample)
+        self._progress = _Log(path / "progress.jsonl", Progress, thin_progress, _KEPT_PROGRESS)
+        self._samples = _Log(path / "samples.jsonl", Sample, thin_samples, 2 * MAX_SAMPLES)
         self._guard = threading.Lock()
 
     def read(self, run_id: str, state: RunState) -> RunStatus:
         """The status, in the given state; what the queue knows is left out."""
         with self._guard:
-            progress, samples = list(self._progress.lines()), tuple(self._samples.lines())
+            progress, samples = list(self._progress.lines()), list(self._samples.lines())
         order, described = ipc.read(self._path, ipc.Order), self._run.description()
         config, record = described.train, self._run.state()
         counted = read_record(self._run.tokens / "report.json", TokenCounts)
@@ -108,7 +111,7 @@ class StatusReader:
             seconds_per_step=pace,
             seconds_left=left,
             progress=thin_progress(progress),
-            samples=samples,
+            samples=thin_samples(samples, best.step if best else None),
             checkpoints=self._checkpoints(measured, best),
             base_loss=measured[0].validation_loss if measured and not measured[0].step else None,
             best_loss=best.validation_loss if best else None,
@@ -163,10 +166,10 @@ def _pace(progress: list[Progress], config: TrainConfig, since: int | None) -> f
 
 class _Log:
     """The lines of a JSON log that one process appends to, and sometimes replaces as a whole, each
-    made a `kind` once."""
+    made a `kind` once. Of long ones `thin(lines, most=most)` is kept."""
 
-    def __init__(self, path: Path, kind: type) -> None:
-        self._path, self._kind = path, kind
+    def __init__(self, path: Path, kind: type, thin: Callable[..., Sequence], most: int) -> None:
+        self._path, self._kind, self._thin, self._most = path, kind, thin, most
         self._file, self._offset = -1, 0
         self._found: list = []
 
@@ -187,22 +190,38 @@ class _Log:
         for line in whole.splitlines():
             if record := parse_record(self._kind, parse_line(line)):
                 self._found.append(record)
+                if len(self._found) > 2 * self._most:
+                    self._found = list(self._thin(self._found, most=self._most))
         return self._found
 
 
-def thin_progress(progress: list[Progress]) -> tuple[Progress, ...]:
-    """At most MAX_PROGRESS_POINTS of them over the whole run: the first, the last, the best, what
-    was said, and as many validations as steps."""
-    if len(progress) <= MAX_PROGRESS_POINTS:
+def thin_progress(
+    progress: list[Progress], most: int = MAX_PROGRESS_POINTS
+) -> tuple[Progress, ...]:
+    """At most so many of them over the whole run: the first, the last, the best, what was said, and
+    as many validations as steps."""
+    if len(progress) <= most:
         return tuple(progress)
     measured = [i for i, p in enumerate(progress) if p.validation_loss is not None]
     told = [i for i, p in enumerate(progress) if p.message][-20:]
     kept = {0, len(progress) - 1, *told}
     if measured:
         kept.add(min(measured, key=lambda i: progress[i].validation_loss))
-    kept |= set(_evenly(measured, MAX_PROGRESS_POINTS // 2 - 30))
-    kept |= set(_evenly(list(range(len(progress))), MAX_PROGRESS_POINTS - len(kept)))
+    kept |= set(_evenly(measured, most // 2 - 30))
+    kept |= set(_evenly(list(range(len(progress))), most - len(kept)))
     return tuple(progress[i] for i in sorted(kept))
+
+
+def thin_samples(
+    samples: list[Sample], best_step: int | None = None, most: int = MAX_SAMPLES
+) -> tuple[Sample, ...]:
+    """At most so many of them over the whole run: the first, the last, the one at the best step,
+    and some between."""
+    if len(samples) <= most:
+        return tuple(samples)
+    best = [index for index, sample in enumerate(samples) if sample.step == best_step]
+    kept = {*best[-1:], *_evenly(list(range(len(samples))), most - 1)}
+    return tuple(samples[index] for index in sorted(kept))
 
 
 def _evenly(items: list[int], most: int) -> list[int]:

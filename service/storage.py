@@ -17,25 +17,35 @@ from service.limits import Limits
 from service.queue import Entry, Queue
 
 DOWNLOADS = ".downloads"
+SURE_SECONDS = 600.0  # between two looks at a run that seems to have expired
 PENDING = ".new-"  # what is made, or deleted, in this moment; swept at the next start at the latest
 
 
 class Housekeeping:
     """Refuses what finds no room, deletes what nobody looks at any more."""
 
-    def __init__(self, folder: Path, limits: Limits, queue: Queue) -> None:
+    def __init__(self, folder: Path, downloads: Path, limits: Limits, queue: Queue) -> None:
         self._folder, self._limits, self._queue = folder, limits, queue
+        self._downloads = downloads
+        self._expired: dict[str, float] = {}  # ids, and when each was first seen to be so
         for leftover in list_folder(folder):
             if leftover.name.startswith(PENDING):
                 _remove(leftover)
 
-    def require_room(self, needed: int) -> None:
-        """`UserError` when `needed` more bytes would leave too little room."""
+    def require_room(self, needed: int, client: str = "") -> None:
+        """`UserError` when `needed` more bytes, for this client, would leave too little room."""
         limits = self._limits
         with self._queue.guard:
             entries = list(self._queue.entries.values())
-        used = sum(map(self._claimed, entries)) + folder_bytes(self._folder / DOWNLOADS)
+        claimed = [(entry.client, self._claimed(entry)) for entry in entries]
+        used = sum(count for _, count in claimed) + folder_bytes(self._downloads)
         free = shutil.disk_usage(self._folder).free
+        own = sum(count for whose, count in claimed if whose == client != "")
+        if own + needed > limits.client_disk_bytes:
+            raise UserError(
+                f"The runs that were started from your address take {own / 1e6:,.0f} MB, and "
+                f"{needed / 1e6:,.0f} MB more are too much. Discard some that you no longer need."
+            )
         if used + needed > limits.disk_bytes or free - needed < limits.free_disk_bytes:
             raise UserError(
                 f"The server has no room for {needed / 1e6:,.0f} MB more. Discard runs that you no "
@@ -51,16 +61,26 @@ class Housekeeping:
 
     def sweep(self, delete: Callable[[Entry], None]) -> None:
         """Delete expired runs, old zips and old exports."""
-        now, limits = time.time(), self._limits
         with self._queue.guard:
             entries = list(self._queue.entries.values())
             ended = [e for e in entries if e.ticket is None and not self._queue.is_running(e)]
         for entry in ended:
-            changed = _changed(entry.path / "seen", entry.path / "state.json")
-            if now - changed > limits.expire_seconds:
+            if self._is_surely_expired(entry):
                 delete(entry)
-        for folder in (self._folder / DOWNLOADS, *(entry.path / "exports" for entry in entries)):
-            sweep_folder(folder, limits.download_seconds)
+        for folder in (self._downloads, *(entry.path / "exports" for entry in entries)):
+            sweep_folder(folder, self._limits.download_seconds)
+
+    def expires(self, entry: Entry) -> float:
+        """Seconds since 1970, if it has ended and nothing changes it."""
+        return _changed(entry.path) + self._limits.expire_seconds
+
+    def _is_surely_expired(self, entry: Entry) -> bool:
+        """By two looks some time apart: a clock may be wrong for a minute."""
+        if time.time() < self.expires(entry):
+            self._expired.pop(entry.id, None)
+            return False
+        first = self._expired.setdefault(entry.id, time.monotonic())
+        return time.monotonic() - first >= SURE_SECONDS
 
     def delete(self, path: Path) -> None:
         """First under a name that is no run's: half a run is none."""
@@ -90,10 +110,9 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _changed(*paths: Path) -> float:
-    """When any of `paths` was changed last; now, where none is there."""
-    times = []
-    for path in paths:
+def _changed(run: Path) -> float:
+    """When the state of a run was last written. Where it is damaged, when its folder was."""
+    for path in (run / "state.json", run):
         with suppress(OSError):
-            times.append(path.stat().st_mtime)
-    return max(times, default=time.time())
+            return path.stat().st_mtime
+    return time.time()

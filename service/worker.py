@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     _lower_priority()
-    seconds = ipc.read(path, ipc.Order).run_seconds
-    seconds = math.inf if seconds is None else seconds
+    seconds, used = ipc.read(path, ipc.Order).run_seconds, ipc.read(path, ipc.Ticket).used
+    seconds = math.inf if seconds is None else max(0.0, seconds - used)
     for _ in _work(path, seconds, False, lambda: bool(told), options.device):
         pass
     return 0 if RunFolder(path).state().state in (RunState.DONE, RunState.STOPPED) else 1
@@ -87,12 +87,14 @@ def _work(
     """Hold the run and train it; any ending is recorded before the lock is released."""
     run = RunFolder.open(path)
     with ipc.run_lock(path), ipc.Heartbeat(path) as heartbeat, join(device) as world:
-        ipc.remove(path, ipc.Ticket)
+        used = ipc.read(path, ipc.Ticket).used
+        for request in (ipc.Ticket, ipc.Yield):
+            ipc.remove(path, request)
         run.set_state(RunState.PREPARING)
         try:
             stretch = _Session(run, world, heartbeat, seconds, stop_signaled)
             yield from stretch.progress()
-            stretch.finish(pause)
+            stretch.finish(pause, used)
         except (TrainingFailed, DiskFull, UserError) as error:
             _fail(run, str(error))
         except MemoryError:
@@ -119,7 +121,8 @@ def _fail(run: RunFolder, cause: str) -> None:
     print(f"failed: {cause}", file=sys.stderr)
     # Visitors need not know where it is.
     cause = without_paths(cause.replace(str(run.path), "the run's folder"))
-    ipc.remove(run.path, ipc.Stop)
+    for request in (ipc.Stop, ipc.Yield):
+        ipc.remove(run.path, request)
     with suppress(DiskFull):  # not even room to write that down
         run.set_state(RunState.FAILED, cause=cause)
 
@@ -136,8 +139,11 @@ class _Session:
         stop_signaled: Callable[[], bool],
     ) -> None:
         self.run, self.heartbeat, self.stop_signaled = run, heartbeat, stop_signaled
-        self.seconds, self.deadline = seconds, time.monotonic() + seconds
-        self.moved = False  # even the shortest slice makes a step, or a run might never end
+        self.began = time.monotonic()
+        self.seconds, self.deadline = seconds, self.began + seconds
+        # Even the shortest slice makes a step, or a run might never end.
+        self.first_step: float | None = None  # when it was done, monotonic seconds
+        self.makes_way = False  # for another run
         self.job = _limited(existing_job(run.path, world, ()))
         self.text = _training_text(self.job)
         self.trainer = Trainer(self.job.model, self.job.data, self.job.config, run, world)
@@ -147,14 +153,20 @@ class _Session:
         for index, progress in enumerate(self.trainer.steps(self._should_stop)):
             if index == 0:
                 self.heartbeat.tell(since=progress.step)
-            self.moved = True
+            self.first_step = self.first_step or time.monotonic()
             yield progress
 
-    def finish(self, pause: bool) -> None:
-        """Leave a model and say why the run ended; or, to `pause`, leave only the checkpoint."""
+    def finish(self, pause: bool, used: float) -> None:
+        """Leave a model and say why the run ended; or, to `pause` or to make way for another run,
+        leave only the checkpoint. `used` seconds of its limit were trained before."""
         asked = ipc.exists(self.run.path, ipc.Stop)
-        if pause and not asked and not self.trainer.finished and not self.stop_signaled():
+        must_end = asked or self.trainer.finished or self.stop_signaled()
+        if (pause or self.makes_way) and not must_end:
             self.run.set_state(RunState.TRAINING, self.trainer.state.step, PAUSED)
+            if self.makes_way:
+                used += time.monotonic() - self.began
+                ipc.remove(self.run.path, ipc.Yield)
+                ipc.write(self.run.path, ipc.Ticket(time.time_ns(), used))
             return
         keep = ipc.read(self.run.path, ipc.Stop).keep
         done, step = self.trainer.finished, self.trainer.state.step
@@ -172,8 +184,16 @@ class _Session:
 
     def _should_stop(self) -> bool:
         requested = ipc.exists(self.run.path, ipc.Stop)
-        time_up = self.moved and time.monotonic() >= self.deadline
-        return requested or self.stop_signaled() or time_up
+        time_up = self.first_step is not None and time.monotonic() >= self.deadline
+        self.makes_way = self._turn_is_over()
+        return requested or time_up or self.stop_signaled() or self.makes_way
+
+    def _turn_is_over(self) -> bool:
+        """While others wait."""
+        if self.first_step is None or not ipc.exists(self.run.path, ipc.Yield):
+            return False
+        turn = ipc.read(self.run.path, ipc.Yield).seconds
+        return time.monotonic() - self.first_step >= turn
 
     def _cause(self, done: bool, asked: bool) -> str | None:
         state, steps = self.trainer.state, self.job.config.steps

@@ -42,7 +42,6 @@ FILES = (
     "lock",
     "heartbeat.json",
     "worker.log",
-    "seen",
     "progress.jsonl",
     "samples.jsonl",
     "memorisation.json",
@@ -165,7 +164,6 @@ def whole(tmp_path_factory, base, no_probe) -> Path:
         path = runs.path(run)
     finally:
         runs.close(kill=True)
-    (path / "seen").touch()
     return path
 
 

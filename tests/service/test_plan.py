@@ -179,6 +179,22 @@ def test_a_step_is_measured_once_in_a_process_of_its_own(monkeypatch):
     assert first.update > 0
     assert find_pace(shape, replace(config, steps=7, learning_rate=1.0, seed=3), 1) is first
     assert len(started) == 1
+    # Neither does each dropout, nor each block size: the next larger power of two serves.
+    half = find_pace(shape, replace(config, block_size=12, dropout=0.3), 1)
+    assert half.window == pytest.approx(first.window * 12 / 16)
+    assert half.update == first.update
+    assert len(started) == 1
+
+
+def test_while_another_step_is_measured_a_similar_one_serves(monkeypatch):
+    """Once, a plan took 88 s behind 20 others with a dropout of their own each."""
+    shape = ModelConfig(vocab_size=96, n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    monkeypatch.setattr(pace, "_measure_in_process", lambda *given: Pace(0.4, 0.1, 0.2))
+    known = find_pace(shape, TrainConfig(block_size=16), 1)
+    assert known == Pace(0.4, 0.1, 0.2)
+    with pace._measuring:  # somebody else's
+        found = find_pace(shape, TrainConfig(block_size=64), 1)
+    assert found == Pace(1.6, 0.1, 0.8)
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"gradient_checkpointing": True}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,14 @@ import torch
 
 from gpt2.errors import UserError
 from gpt2.folder import load_model
-from service import ipc
+from service import ipc, storage
 from service.ids import new_id
 from service.request import RunRequest
 from service.runs import Runs
 from service.status import thin_progress
 from service.verdict import verdict
 from tests.support.toy_runs import LIMITS, LONG, QUICK, TEXT, make_request, wait, wait_for_end
+from train.run_folder import Progress, RunFolder
 
 ROOT = Path(__file__).parents[2]
 OWNER = new_id()
@@ -321,26 +323,143 @@ def test_delete_my_data_ends_and_deletes_all_of_it(open_runs, base):
     wait(runs, others, lambda status: status.step >= 1)
 
 
-def test_runs_expire_after_the_last_look(open_runs, base):
+def test_runs_expire_after_their_end_whoever_looks(open_runs, base, monkeypatch):
+    """A look keeps nothing alive: who only asks every week could keep a disk full."""
+    monkeypatch.setattr(storage, "SURE_SECONDS", 0.05)
     runs = open_runs(replace(LIMITS, running=0, expire_seconds=1000, download_seconds=1000))
     runs._swept = time.monotonic() + 1e6  # only when the test says so
-    looked_at, waiting, old = (runs.create(make_request(base), new_id()) for _ in range(3))
-    for run_id in (looked_at, old):
+    fresh, waiting, old = (runs.create(make_request(base), new_id()) for _ in range(3))
+    for run_id in (fresh, old):
         runs.stop(run_id)
-    for run_id in (looked_at, waiting, old):
-        for name in ("seen", "state.json"):
-            os.utime(runs.path(run_id) / name, (1, 1))
+    assert runs.status(waiting).expires is None
+    assert runs.status(fresh).expires > time.time() + 900
+    for run_id in (waiting, old):
+        os.utime(runs.path(run_id) / "state.json", (1, 1))
+    assert runs.status(old).expires < time.time()
     (runs.folder / ".downloads" / "old").mkdir(parents=True)
     os.utime(runs.folder / ".downloads" / "old", (1, 1))
     (runs.folder / ".downloads" / "new").mkdir()
-    assert runs.status(looked_at).expires > time.time() + 900
     runs._house.sweep(runs._delete)
-    assert runs.status(looked_at).state == "stopped"
+    assert runs.status(old).state == "stopped"  # one look is not enough
+    time.sleep(0.06)
+    runs._house.sweep(runs._delete)
+    assert runs.status(fresh).state == "stopped"
     assert runs.status(waiting).state == "queued"
     with pytest.raises(UserError, match="no such run"):
         runs.status(old)
     assert not (runs.folder / old).exists()
     assert [path.name for path in (runs.folder / ".downloads").iterdir()] == ["new"]
+
+
+def test_a_clock_that_is_wrong_for_a_minute_deletes_nothing(open_runs, base, monkeypatch):
+    """Once, a clock eight days ahead for a minute deleted every run that had ended."""
+    runs = open_runs(replace(LIMITS, running=0))
+    run_id = runs.create(make_request(base), OWNER)
+    runs.stop(run_id)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 8 * 86_400)
+    for _ in range(3):
+        runs._house.sweep(runs._delete)
+    monkeypatch.setattr(time, "time", real)
+    runs._house.sweep(runs._delete)
+    assert runs.status(run_id).state == "stopped"
+    assert runs._house._expired == {}
+
+
+def test_a_long_run_makes_way_and_goes_on_after_the_others(open_runs, base):
+    """Bit for bit as if it had never been interrupted; its time limit goes on counting."""
+    runs = open_runs(replace(LIMITS, turn_seconds=0.5))
+    changes = QUICK | {"steps": 4000, "evaluate_every": 1000, "sample_every": 0}
+    long = runs.create(make_request(base, changes), new_id())
+    wait(runs, long, lambda status: status.step >= 10)
+    short = runs.create(make_request(base), new_id())
+    seen = wait(runs, long, lambda status: status.state == "queued")
+    assert seen.step >= 10
+    assert runs.status(short).state.is_active
+    assert wait_for_end(runs, short).state == "done"
+    wait(runs, long, lambda status: status.step > seen.step and status.state.is_running)
+    assert not ipc.exists(runs.path(long), ipc.Yield)
+    runs.stop(long)
+    assert wait_for_end(runs, long).result_ready
+
+
+def test_a_run_that_waits_for_its_next_turn_can_be_stopped_with_its_model(open_runs, base):
+    runs = open_runs(replace(LIMITS, turn_seconds=0.3))
+    long = runs.create(make_request(base, LONG), new_id())
+    wait(runs, long, lambda status: status.step >= 10)
+    other = runs.create(make_request(base, LONG), new_id())
+    wait(runs, long, lambda status: status.state == "queued")
+    runs.stop(long)
+    runs.discard(other)
+    status = wait_for_end(runs, long)
+    assert status.state == "stopped"
+    assert status.result_ready
+
+
+def test_one_address_cannot_fill_the_queue_or_the_disk(open_runs, base):
+    """Once, a client without an owner took all 40 places in 8 s."""
+    limits = replace(LIMITS, running=0, unended_per_client=3)
+    runs = open_runs(limits)
+    for _ in range(3):
+        runs.create(make_request(base), new_id(), "1.2.3.4")
+    with pytest.raises(UserError, match="3 runs that were started from your address"):
+        runs.create(make_request(base), new_id(), "1.2.3.4")
+    runs.create(make_request(base), new_id(), "5.6.7.8")
+    runs.create(make_request(base), new_id())
+    runs.discard_all()
+    runs = open_runs(replace(limits, client_disk_bytes=100), "other")
+    with pytest.raises(UserError, match="from your address take 0 MB, and"):
+        runs.create(make_request(base), new_id(), "1.2.3.4")
+
+
+def test_a_zip_is_made_once_and_goes_with_its_run(open_runs, base):
+    """Once, 20 downloads took 409 MB, and a zip outlived the run that was discarded."""
+    runs = open_runs()
+    run_id = runs.create(make_request(base), OWNER)
+    wait_for_end(runs, run_id)
+    made = {runs.zip_model(run_id) for _ in range(3)}
+    assert len(made) == 1
+    step = runs.zip_model(run_id, 12)
+    assert step not in made
+    assert run_id not in str(step)
+    os.utime(RunFolder(runs.path(run_id)).model / "model.safetensors")  # trained further
+    again = runs.zip_model(run_id)
+    assert again not in made
+    runs.discard(run_id)
+    assert not any(path.exists() for path in (*made, step, again))
+
+
+def test_a_full_disk_is_named_when_a_run_starts(open_runs, base, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runs = open_runs()
+    monkeypatch.setattr("service.runs.create_run", full)
+    with pytest.raises(UserError, match="disk is full"):
+        runs.create(make_request(base), OWNER)
+    assert runs._coming == []
+
+
+def test_samples_are_bounded_at_the_source_and_in_every_look(open_runs, base):
+    """Once, a run with a sample every step answered each look with 345 MB."""
+    runs = open_runs(replace(LIMITS, running=0))
+    changes = QUICK | {"steps": 5000, "sample_every": 1}
+    run_id = runs.create(make_request(base, changes), OWNER)
+    status = runs.status(run_id)
+    assert status.config["sample_every"] == 125
+    assert any("a run here has at most 40" in note for note in status.notes)
+    with open(runs.path(run_id) / "samples.jsonl", "a") as file:
+        for step in range(1000):
+            file.write(json.dumps({"step": step, "text": "x" * 1000}) + "\n")
+    with open(runs.path(run_id) / "progress.jsonl", "a") as file:
+        for step in range(1000):
+            loss = abs(step - 777) / 100 if step % 7 == 0 else None
+            file.write(json.dumps(asdict(Progress(step, 1.0, loss, 0.1, 1.0, 9.0))) + "\n")
+    status = runs.status(run_id)
+    assert len(status.samples) <= 40
+    assert [status.samples[0].step, status.samples[-1].step] == [0, 999]
+    assert status.best_step == 777
+    assert len(runs._readers[run_id]._samples._found) <= 160
 
 
 @pytest.mark.parametrize(
@@ -477,14 +596,14 @@ def test_a_long_run_is_thinned_to_its_shape(open_runs, base):
 
 
 def test_a_log_is_read_on_and_read_anew_when_it_is_replaced(tmp_path):
-    from service.status import _Log
+    from service.status import _Log, thin_samples
     from train.run_folder import Sample
 
     def line(step):
         return json.dumps({"step": step, "text": f"text {step}"}) + "\n"
 
     path = tmp_path / "log.jsonl"
-    log = _Log(path, Sample)
+    log = _Log(path, Sample, thin_samples, 40)
     assert log.lines() == []
     path.write_text(line(1) + line(22)[:12])
     assert log.lines() == [Sample(1, "text 1")]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from train.memorization import Memorization
 from train.run_folder import Sample
 
+_SHOWN_PROMPT = 160  # characters
 Spans = list[tuple[str, bool]]  # (text, whether it appears in the training text)
 
 
@@ -22,7 +23,7 @@ def timeline(samples: Sequence[Sample], prompt: str, spans_of: Callable[[str], S
         return ""
     items = "".join(
         f'<li><span class="step">{"Before" if sample.step == 0 else f"Step {sample.step:,}"}</span>'
-        f"<p>{_passage(prompt, spans_of(sample.text))}</p></li>"
+        f"<p>{_passage(_end_of(prompt), spans_of(sample.text))}</p></li>"
         for sample in samples
     )
     return (
@@ -74,6 +75,11 @@ def _passage(prompt: str, spans: Spans) -> str:
         else _compact(text)
         for text, found in spans
     )
+
+
+def _end_of(prompt: str) -> str:
+    """It stands before every sample, so only so much of it."""
+    return prompt if len(prompt) <= _SHOWN_PROMPT else f"… {prompt[-_SHOWN_PROMPT:]}"
 
 
 def _compact(text: str) -> str:
