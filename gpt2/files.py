@@ -8,13 +8,13 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2.errors import UserError
+from gpt2.system import sync
 
 # What a full disk, a quota and a limit on file sizes say.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -52,7 +52,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     try:
         yield aside
         if durable:
-            _sync(aside)
+            sync(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -69,11 +69,11 @@ def replacing_folder(path: Path, durable: bool = False, aside: str = "") -> Iter
         yield filled
         if durable:
             for file in filled.iterdir():
-                _sync(file)
-            _sync(filled)
+                sync(file)
+            sync(filled)
         _rename_folder(filled, path)
         if durable:
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         shutil.rmtree(filled, ignore_errors=True)
 
@@ -131,22 +131,6 @@ def explain_os_error(error: OSError) -> str:
     return f"{shown} cannot be used: {error.strerror or error}. {advice}".rstrip()
 
 
-def temp_root() -> Path:
-    """The one folder below the system's temporary folder in which this program keeps anything.
-    It is the user's own; another one is made where that name belongs to somebody else."""
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    root = Path(tempfile.gettempdir()) / f"gpt2-from-scratch-{user}"
-    try:
-        root.mkdir(mode=0o700, exist_ok=True)
-        about = root.lstat()
-        own = not hasattr(os, "getuid") or about.st_uid == os.getuid()
-        if own and stat.S_ISDIR(about.st_mode) and os.access(root, os.W_OK | os.X_OK):
-            return root
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="gpt2-from-scratch-"))
-
-
 def sweep_folder(folder: Path, seconds: float, pattern: str = "*") -> None:
     """Delete the files and folders in `folder` that were last changed more than so long ago. Links
     are left alone: they may be somebody else's."""
@@ -199,11 +183,3 @@ def _rename_folder(source: Path, target: Path) -> None:
     if target.is_dir():  # only then may another take its name, on every system
         shutil.rmtree(target)
     source.rename(target)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

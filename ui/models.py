@@ -7,7 +7,6 @@ machine; downloading is up to the picker.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -28,7 +27,7 @@ from gpt2.hub.resolve import (
     size_named,
 )
 from gpt2.inference import load_for_inference
-from gpt2.machine import machine_memory
+from gpt2.machine import core_count, machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
 from service.runs import Runs
@@ -259,5 +258,5 @@ def describe_machine(device: str) -> str:
         return torch.cuda.get_device_name(chosen)
     if chosen.type == "mps":
         return "Apple's GPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = core_count()
     return f"CPU, {cores} core{'s' if cores != 1 else ''}"

@@ -1,5 +1,5 @@
 """Zips of models for the browser: each in a random directory of the one folder that gradio serves,
-made when asked for and swept within the hour."""
+made when asked for and swept after an hour."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from gpt2.files import sweep_folder
 from service.runs import Runs
 
-DOWNLOAD_SECONDS = 3600
 _PREFIX = "download-"
 
 
 def make_download(runs: Runs, run_id: str, step: int | None) -> Path:
     """The zip, named after its model. `UserError` as `Runs.zip_model`."""
     folder = Path(get_upload_folder())
-    sweep_folder(folder, DOWNLOAD_SECONDS, f"{_PREFIX}*")
     made = runs.zip_model(run_id, step)
     aside = folder / f"{_PREFIX}{secrets.token_hex(16)}"
     aside.mkdir(parents=True)
