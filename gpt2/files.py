@@ -122,6 +122,7 @@ def explain_os_error(error: OSError) -> str:
         errno.EPERM: "Choose a place that you may write to, or change its permissions.",
         errno.EROFS: "It is on a read-only disk: choose another place.",
         errno.ENOTDIR: "A part of the path is a file: choose another place.",
+        errno.EEXIST: "A file has that name: choose another place.",
         errno.ENAMETOOLONG: "Choose a shorter name.",
         errno.ELOOP: "It is a link in a circle: choose another place.",
         errno.ENOENT: "Check the path.",
@@ -145,6 +146,17 @@ def sweep_folder(folder: Path, seconds: float, pattern: str = "*") -> None:
                 path.unlink()
         except OSError:  # somebody else was faster
             continue
+
+
+def expand_home(path: str | Path) -> Path:
+    """With "~" and "~name" as the folder that they mean, where there is one; `Path.expanduser`
+    raises RuntimeError where the system knows no such user, or not even this one."""
+    return Path(os.path.expanduser(path))
+
+
+def has_home() -> bool:
+    """Whether this user has a home folder, by HOME or by the system's list of users."""
+    return os.path.expanduser("~") != "~"
 
 
 def require_unused(path: Path) -> None:

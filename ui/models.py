@@ -11,12 +11,12 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from gpt2.device import choose_device
 from gpt2.errors import UserError
+from gpt2.files import expand_home
 from gpt2.hub.resolve import (
     DOWNLOAD_BYTES,
     STORYTELLER,
@@ -30,6 +30,7 @@ from gpt2.inference import load_for_inference
 from gpt2.machine import core_count, machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
+from service.no_runs import NoRuns
 from service.runs import Runs
 from ui.run_model import RunModel, models_of, short_name
 
@@ -83,7 +84,7 @@ class Models:
         self,
         given: str | None = None,
         memory: float | None = None,
-        runs: Runs | None = None,
+        runs: Runs | NoRuns | None = None,
         device: str = "auto",
     ) -> None:
         self._device = choose_device(device)
@@ -240,7 +241,7 @@ def _make_choices(given: str | None) -> dict[str, Choice]:
 
 def _given_choice(given: str, taken: set[str]) -> Choice:
     """The model given with --model. The page and the API know a folder only by its last name."""
-    name = Path(given).expanduser().resolve().name if is_folder(given) else given
+    name = expand_home(given).resolve().name if is_folder(given) else given
     while name in taken:
         name += " (given)"
     return Choice(name, given, name)

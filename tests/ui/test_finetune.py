@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +18,7 @@ from huggingface_hub import constants
 import app
 from gpt2.errors import UserError
 from gpt2.hub.resolve import STORYTELLER_FOLDER
+from gpt2.temporary import Temporary, sweep_temp, temp_part
 from gpt2.tokenizer import load_tokenizer
 from service.limits import Limits
 from service.request import RunRequest
@@ -29,7 +32,7 @@ from ui import words
 from ui.finetune import run_html, samples_html
 from ui.finetune.chart import MAX_CHART_POINTS, loss_chart, nice_ticks, thin_curve
 from ui.finetune.controls import PAGE_SETTINGS, changes_of
-from ui.finetune.downloads import DOWNLOAD_SECONDS, make_download
+from ui.finetune.downloads import make_download
 from ui.finetune.form import preset_rows
 from ui.finetune.panel import checkpoint_rows
 from ui.finetune.publish import card_facts, check_repository, find_token, publish
@@ -284,6 +287,10 @@ def test_an_upload_leaves_the_folder_that_is_served():
     assert upload.name == "diary.TXT"
     assert upload.path.read_bytes() == b"Dear diary. " * 200
     assert Path(get_upload_folder()) not in upload.path.parents
+    assert upload.path.parents[1] == temp_part(Temporary.UPLOADS)
+    assert re.fullmatch("[0-9a-f]{32}", upload.path.parent.name)
+    if os.name == "posix":
+        assert upload.path.parent.stat().st_mode & 0o777 == 0o700
     upload.remove()
     assert not upload.path.parent.exists()
 
@@ -507,7 +514,8 @@ def test_the_card_says_base_losses_memorization_samples_and_settings(tmp_path):
 
 
 def test_a_zip_lies_in_a_random_folder_and_is_swept(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(temp_part(Temporary.PAGE)))
 
     class Zips(FakeRuns):
         def zip_model(self, run_id, step=None):
@@ -520,13 +528,10 @@ def test_a_zip_lies_in_a_random_folder_and_is_swept(tmp_path, monkeypatch):
     assert first.parent != second.parent
     assert len(first.parent.name.removeprefix("download-")) == 32
     assert first.name == "mine.zip"
-    import os
-
-    os.utime(first.parent, (0, 0))
-    make_download(runs, RUN, None)  # the next one sweeps
+    os.utime(first.parent, (time.time() - 4000,) * 2)
+    sweep_temp()
     assert not first.exists()
     assert second.exists()
-    assert DOWNLOAD_SECONDS <= 3600
 
 
 # ---- the program ----------------------------------------------------------------------------
