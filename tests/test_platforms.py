@@ -43,6 +43,7 @@ words = "run --data {text} --model {base} --out {out} --steps 1 --batch-size 1 -
 assert train(words.split()) == 0
 """
 PAGE = """
+os.environ["all_proxy"] = "socks5://127.0.0.1:9"  # whose library is not there
 from pathlib import Path
 import app
 from ui.models import Models
