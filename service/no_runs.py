@@ -52,6 +52,6 @@ def open_runs(folder: Path, limits: Limits) -> Runs | NoRuns:
     except NeedsPosix as error:
         why, reason = str(error), str(error)
     except OSError as error:
-        why, reason = explain_os_error(error), _NO_FOLDER
+        why, reason = f"{explain_os_error(error)} --runs names another.", _NO_FOLDER
     print(f"note: the page starts without fine-tuning. {why}", file=sys.stderr)
     return NoRuns(reason)
