@@ -7,15 +7,17 @@ import os
 import sys
 from pathlib import Path
 
+from gpt2.command_line import Parser, add_device_option, run_command
 from ui import surroundings
 
-surroundings.prepare()  # before gradio is imported
+if status := run_command(surroundings.prepare):  # before gradio is imported
+    sys.exit(status)
 
-from gpt2.command_line import Parser, add_device_option, run_command
 from gpt2.device import choose_device
 from gpt2.errors import UserError
 from service.limits import Limits
-from service.runs import Runs
+from service.no_runs import open_runs
+from ui.address import in_address, parse_host, parse_port, require_listening
 from ui.front_door import trusted_hosts
 from ui.models import Models
 from ui.page import build_page, launch_settings
@@ -27,7 +29,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", metavar="NAME", help="a model folder, 124M ... 1558M, user/repo or storyteller")
     host = os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
-    add("--host", default=host, help="address to listen on [%(default)s]")
+    add("--host", type=parse_host, default=host, help="address to listen on [%(default)s]")
     add(
         "--allow-host",
         action="append",
@@ -48,9 +50,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a port from 1 to 65535")
-    return int(text)
+    try:
+        return parse_port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def runs_folder() -> Path:
@@ -64,15 +67,22 @@ def runs_folder() -> Path:
 def serve(options: argparse.Namespace) -> None:
     limits = Limits(device=options.device)
     choose_device(limits.device)
-    runs = Runs(options.runs, limits)
+    require_listening(options.host, options.port)
+    runs = open_runs(options.runs, limits, surroundings.downloads_folder())
     models = Models(options.model, runs=runs, device=limits.device)
     start = models.start()
     page = build_page(models, start, runs, limits)
     settings = launch_settings(trusted_hosts(options.host, options.allow_host))
+    host = in_address(options.host)
     try:
-        page.launch(server_name=options.host, server_port=options.port, **settings)
-    except OSError as error:  # gradio says which ports it tried
+        with surroundings.direct():
+            page.launch(
+                server_name=host, server_port=options.port, prevent_thread_lock=True, **settings
+            )
+    except (OSError, ValueError) as error:  # gradio says which ports it tried
         raise UserError(f"The page cannot listen at {options.host}: {error}") from None
+    surroundings.keep_swept()
+    page.block_thread()
 
 
 def main(arguments: list[str] | None = None) -> int:

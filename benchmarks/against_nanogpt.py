@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ from gpt2.folder import load_model
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.score import Measure, Score, score_texts
+from gpt2.temporary import Temporary, temp_folder, temp_part
 from gpt2.text import TextFile
 from train.compute import autocast
 from train.config import PRESETS, TrainConfig
@@ -57,7 +57,7 @@ def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: flo
 def story_corpus(text: Path) -> Corpus:
     """All of `text` in the storyteller's tokens, kept with other temporary files."""
     _, tokenizer = load_model(resolve("storyteller"))
-    folder = Path(tempfile.gettempdir()) / f"storyteller-corpus-{text.stat().st_size}"
+    folder = temp_part(Temporary.SCRATCH) / f"storyteller-corpus-{text.stat().st_size}"
     if (folder / "report.json").exists():
         return open_corpus(folder, tokenizer)
     everything = replace(PRESET.train, validation_share=0.0)
@@ -65,8 +65,8 @@ def story_corpus(text: Path) -> Corpus:
 
 
 def _ours(model: GPT2, corpus: Corpus, config: TrainConfig) -> GPT2:
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder) / "run")
+    with temp_folder() as folder:
+        run = RunFolder.create(folder / "run")
         for progress in train(model, corpus, config, run):
             _tell(progress.step, progress.loss)
     return model

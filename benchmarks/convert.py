@@ -31,6 +31,7 @@ from safetensors import safe_open
 
 from gpt2.model import SIZES, ModelConfig
 from gpt2.openai.names import PREFIX, Row, name_map, write_release_texts
+from gpt2.temporary import Temporary, temp_part
 from gpt2.tokenizer import gpt2_tokenizer
 
 
@@ -45,7 +46,9 @@ def main() -> None:
     if options.write:
         write_checkpoint(Path(options.write), SIZES[options.size])
         return
-    with tempfile.TemporaryDirectory(dir=options.directory) as scratch:
+    with tempfile.TemporaryDirectory(
+        dir=options.directory or temp_part(Temporary.SCRATCH)
+    ) as scratch:
         checkpoint, folder = Path(scratch, "checkpoint"), Path(scratch, "folder")
         # Both in child processes: memory used for writing must not count toward converting.
         itself = [sys.executable, __file__, "--size", options.size, "--write", str(checkpoint)]

@@ -28,7 +28,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
+from gpt2.temporary import temp_folder
 from train.__main__ import main as train_command
 from train.checkpoint import Checkpoint, DiskFull
 from train.distributed import World
@@ -65,13 +65,13 @@ def main() -> int:
     dice = random.Random(options.seed)
     if options.inside:
         return fills(options.inside, options.fills, dice)
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.txt"
+    with temp_folder() as folder:
+        text = folder / "text.txt"
         text.write_text(TEXT)
-        failures = kills(Path(folder), text, options.kills, dice)
-        failures += splits(Path(folder), text, options.splits)
-        failures += fills_in_a_namespace(Path(folder), text, options)
-        failures += terms(Path(folder), text, options.terms, dice)
+        failures = kills(folder, text, options.kills, dice)
+        failures += splits(folder, text, options.splits)
+        failures += fills_in_a_namespace(folder, text, options)
+        failures += terms(folder, text, options.terms, dice)
     print("nothing failed" if not failures else f"{failures} FAILED")
     return int(failures > 0)
 

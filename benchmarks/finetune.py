@@ -16,7 +16,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -27,6 +26,9 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from gpt2.temporary import temp_folder
+
 SAMPLE = ROOT / "ui" / "assets" / "sample_text.txt"
 
 
@@ -37,7 +39,7 @@ def main() -> None:
         "--seconds", type=float, default=15, help="of generating, idle and training"
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as runs:
+    with temp_folder() as runs:
         program, url = start(runs)
         try:
             journey(url)
@@ -47,7 +49,7 @@ def main() -> None:
             program.wait(20)
 
 
-def start(runs: str) -> tuple[subprocess.Popen, str]:
+def start(runs: Path) -> tuple[subprocess.Popen, str]:
     """The app on a free port, ready to answer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

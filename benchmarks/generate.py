@@ -18,7 +18,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from gpt2.generate import generate_tokens
 from gpt2.model import GPT2, SIZES
 from gpt2.prepack import PackedGPT2, prepack
 from gpt2.sampling import Sampling
+from gpt2.temporary import temp_folder
 from gpt2.tokenizer import gpt2_tokenizer
 
 CONTENDERS = ("ours, plain", "ours, prepacked", "transformers")
@@ -67,7 +67,7 @@ def main() -> None:
         serve(*options.serve)
         return
     report = [describe_machine(options), "", *table_head()]
-    with tempfile.TemporaryDirectory() as folder:
+    with temp_folder() as folder:
         torch.manual_seed(0)
         save_model(folder, GPT2(SIZES[options.size]), gpt2_tokenizer())
         for dtype in options.dtype or ("float32", "bfloat16"):

@@ -23,7 +23,6 @@ import lzma
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from gpt2.hub.resolve import resolve
 from gpt2.inference import load_for_inference
 from gpt2.sampling import MAX_SAMPLES, Sampling
 from gpt2.score import Measure, score_texts
+from gpt2.temporary import temp_folder
 from gpt2.text import TextFile, read_documents
 from ui.write.view import STORY_OPENINGS
 
@@ -209,8 +209,8 @@ def speed(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """The sample text with the settings of `TASTE`, as a process from start to end."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
+    with temp_folder() as folder:
+        out = folder / "run"
         command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", MODEL, "--out", out]
         command += [word for name, value in TASTE.items() for word in (f"--{name}", value)]
         started = time.perf_counter()

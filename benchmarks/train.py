@@ -27,7 +27,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -39,6 +38,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
+
+from gpt2.temporary import temp_folder
 
 NANOGPT_CPU = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 "
@@ -87,14 +88,14 @@ def machine() -> str:
 def characters(options: argparse.Namespace) -> None:
     print(machine())
     rows: dict[str, list[tuple[float, float]]] = {"nanoGPT": [], **{name: [] for name in OURS}}
-    with tempfile.TemporaryDirectory() as folder:
-        nanogpt = Path(folder) / "nanogpt"
+    with temp_folder() as folder:
+        nanogpt = folder / "nanogpt"
         shutil.copytree(options.nanogpt, nanogpt, ignore=shutil.ignore_patterns(".git"))
         _prepare_nanogpt(nanogpt, options.text)
         for number in range(options.rounds):
             rows["nanoGPT"].append(_run_nanogpt(nanogpt))
             for name, flags in OURS.items():
-                out = Path(folder) / f"{number}, {name}"
+                out = folder / f"{number}, {name}"
                 rows[name].append(_run_ours(options, out, "--seed", str(number), *flags))
             print(number, {name: runs[-1] for name, runs in rows.items()}, flush=True)
     print("| | seconds | / nanoGPT | validation loss |\n|---|---|---|---|")

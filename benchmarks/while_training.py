@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from gpt2.generate import generate_pieces
 from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
+from gpt2.temporary import temp_folder
 from service.ids import new_id
 from service.limits import Limits
 from service.request import RunRequest
@@ -54,8 +54,8 @@ def beside_a_worker(server: Server, options: argparse.Namespace, threads: int) -
     order = RunRequest(
         str(STORYTELLER_FOLDER), text=text, changes=tuple((SETTINGS | QUIET).items())
     )
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(Path(folder), Limits(threads=threads))
+    with temp_folder() as folder:
+        runs = Runs(folder, Limits(threads=threads))
         run_id = runs.create(order, new_id())
         while runs.status(run_id).step < 5:
             time.sleep(0.2)

@@ -8,13 +8,13 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2.errors import UserError
+from gpt2.system import sync
 
 # What a full disk, a quota and a limit on file sizes say.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -54,7 +54,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     try:
         yield aside
         if durable:
-            _sync(aside)
+            sync(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -71,11 +71,11 @@ def replacing_folder(path: Path, durable: bool = False, aside: str = "") -> Iter
         yield filled
         if durable:
             for file in filled.iterdir():
-                _sync(file)
-            _sync(filled)
+                sync(file)
+            sync(filled)
         _rename_folder(filled, path)
         if durable:
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         shutil.rmtree(filled, ignore_errors=True)
 
@@ -124,6 +124,7 @@ def explain_os_error(error: OSError) -> str:
         errno.EPERM: "Choose a place that you may write to, or change its permissions.",
         errno.EROFS: "It is on a read-only disk: choose another place.",
         errno.ENOTDIR: "A part of the path is a file: choose another place.",
+        errno.EEXIST: "A file has that name: choose another place.",
         errno.ENAMETOOLONG: "Choose a shorter name.",
         errno.ELOOP: "It is a link in a circle: choose another place.",
         errno.ENOENT: "Check the path.",
@@ -131,22 +132,6 @@ def explain_os_error(error: OSError) -> str:
         errno.EADDRINUSE: "Another program listens there: choose another --port.",
     }.get(error.errno or 0, "")
     return f"{shown} cannot be used: {error.strerror or error}. {advice}".rstrip()
-
-
-def temp_root() -> Path:
-    """The one folder below the system's temporary folder in which this program keeps anything.
-    It is the user's own; another one is made where that name belongs to somebody else."""
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    root = Path(tempfile.gettempdir()) / f"gpt2-from-scratch-{user}"
-    try:
-        root.mkdir(mode=0o700, exist_ok=True)
-        about = root.lstat()
-        own = not hasattr(os, "getuid") or about.st_uid == os.getuid()
-        if own and stat.S_ISDIR(about.st_mode) and os.access(root, os.W_OK | os.X_OK):
-            return root
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="gpt2-from-scratch-"))
 
 
 def sweep_folder(folder: Path, seconds: float, pattern: str = "*") -> None:
@@ -163,6 +148,17 @@ def sweep_folder(folder: Path, seconds: float, pattern: str = "*") -> None:
                 path.unlink()
         except OSError:  # somebody else was faster
             continue
+
+
+def expand_home(path: str | Path) -> Path:
+    """With "~" and "~name" as the folder that they mean, where there is one; `Path.expanduser`
+    raises RuntimeError where the system knows no such user, or not even this one."""
+    return Path(os.path.expanduser(path))
+
+
+def has_home() -> bool:
+    """Whether this user has a home folder, by HOME or by the system's list of users."""
+    return os.path.expanduser("~") != "~"
 
 
 def require_unused(path: Path) -> None:
@@ -209,11 +205,3 @@ def _rename_folder(source: Path, target: Path) -> None:
     if target.is_dir():  # only then may another take its name, on every system
         shutil.rmtree(target)
     source.rename(target)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

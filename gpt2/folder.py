@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from gpt2.device import choose_device, has_float64
 from gpt2.errors import UserError
-from gpt2.files import read_json, replacing, write_json
+from gpt2.files import expand_home, read_json, replacing, write_json
 from gpt2.foreign import explain_foreign, models_inside
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import TOKENIZER_FILES, Tokenizer, has_tokenizer, load_tokenizer
@@ -91,7 +91,7 @@ def load_model(
     `UserError` says what about the folder, or the type, is wrong.
     """
     dtype = _as_dtype(dtype)  # before gigabytes are read for nothing
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     config, tokenizer = load_model_shape(folder)
     return load_weights(folder, config, device, dtype), tokenizer
 

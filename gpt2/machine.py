@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gpt2.system import physical_memory
+
 
 def machine_memory() -> float:
     """Bytes this process may use: the machine's, or its container's if that is less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    physical = physical_memory()
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
     except OSError:

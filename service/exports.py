@@ -62,7 +62,8 @@ def zip_folder(folder: Path, downloads: Path, tag: str, name: str) -> Path:
     written = (folder / "model.safetensors").stat().st_mtime
     for made in downloads.glob(f"{tag}-*/{name}.zip"):
         if made.stat().st_mtime > written:
-            os.utime(made.parent)  # it is kept from now on
+            for kept in (made.parent, downloads):  # from now on
+                os.utime(kept)
             return made
     place = downloads / f"{tag}-{secrets.token_hex(16)}"
     place.mkdir(parents=True)

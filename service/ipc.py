@@ -15,7 +15,6 @@ and a reused pid cannot lie.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import threading
@@ -29,6 +28,7 @@ from typing import Any, TypeVar
 from gpt2.errors import UserError, without_paths
 from gpt2.files import write_json
 from gpt2.records import read_record
+from gpt2.system import lock_file
 from train.memorization import Memorization
 from train.states import RunState
 
@@ -106,9 +106,7 @@ def lock_owner(path: Path) -> int | None:
         return None
     try:
         with open(path / LOCK) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock_file(file, shared=True):
                 text = file.read(20)
                 # Never a negative number: to kill that is to kill everything.
                 return int(text) if text.isascii() and text.isdigit() else 0
@@ -122,14 +120,10 @@ def run_lock(path: Path, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
     """Hold a lock in the folder `path`. `UserError` when another process has it."""
     with open(path / LOCK, "a+") as file:
         deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UserError(f"Another process works in {path} now.") from None
-                time.sleep(0.02)
+        while not lock_file(file):
+            if time.monotonic() > deadline:
+                raise UserError(f"Another process works in {path} now.")
+            time.sleep(0.02)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -22,6 +22,7 @@ import torch
 from gpt2.device import choose_device
 from gpt2.errors import UserError
 from gpt2.model import GPT2, ModelConfig
+from gpt2.system import lower_priority
 from train.compute import autocast, recompute_blocks
 from train.config import TrainConfig
 from train.lora import add_lora
@@ -167,7 +168,7 @@ def _measure_in_process(wanted: str, threads: int) -> Pace:
 
 
 if __name__ == "__main__":
-    os.nice(10)  # the server comes first
+    lower_priority(10)  # the server comes first
     wanted = json.loads(sys.argv[1])
     torch.set_num_threads(wanted["threads"])
     device = choose_device(wanted["device"])

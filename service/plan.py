@@ -11,7 +11,7 @@ from gpt2.model import ModelConfig
 from service.limits import Limits
 from service.pace import Pace, find_pace
 from service.request import EFFORTS, Effort
-from service.status import MAX_SAMPLES
+from service.status import MAX_RUN_SAMPLES
 from train.config import TrainConfig, with_changes
 from train.job import finetune_config
 
@@ -154,7 +154,7 @@ def _schedule(config: TrainConfig, changes: dict, effort: Effort, steps: int) ->
 
 def spare_samples(config: TrainConfig) -> TrainConfig:
     """No more samples than a page shows: each takes time, disk, and every look at the run."""
-    most = -(-config.steps // MAX_SAMPLES)
+    most = -(-config.steps // MAX_RUN_SAMPLES)
     return replace(config, sample_every=config.sample_every and max(config.sample_every, most))
 
 
@@ -207,7 +207,7 @@ def _note(
     if config.sample_every != changes.get("sample_every", config.sample_every):
         notes.append(
             f"It writes a sample every {config.sample_every:,} steps: a run here has at most "
-            f"{MAX_SAMPLES}."
+            f"{MAX_RUN_SAMPLES}."
         )
     if seconds > limits.run_seconds:
         notes.append(

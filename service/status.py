@@ -20,7 +20,7 @@ from train.states import RunState
 
 _BROKEN = (RunState.FAILED, RunState.INTERRUPTED)  # ended against somebody's will
 MAX_PROGRESS_POINTS = 400
-MAX_SAMPLES = 40
+MAX_RUN_SAMPLES = 40
 _KEPT_PROGRESS = 4000  # in memory
 _PACE_STEPS = 30
 
@@ -85,7 +85,7 @@ class StatusReader:
         self._run = RunFolder(path)
         self._path = path
         self._progress = _Log(path / "progress.jsonl", Progress, thin_progress, _KEPT_PROGRESS)
-        self._samples = _Log(path / "samples.jsonl", Sample, thin_samples, 2 * MAX_SAMPLES)
+        self._samples = _Log(path / "samples.jsonl", Sample, thin_samples, 2 * MAX_RUN_SAMPLES)
         self._guard = threading.Lock()
 
     def read(self, run_id: str, state: RunState) -> RunStatus:
@@ -213,7 +213,7 @@ def thin_progress(
 
 
 def thin_samples(
-    samples: list[Sample], best_step: int | None = None, most: int = MAX_SAMPLES
+    samples: list[Sample], best_step: int | None = None, most: int = MAX_RUN_SAMPLES
 ) -> tuple[Sample, ...]:
     """At most so many of them over the whole run: the first, the last, the one at the best step,
     and some between."""

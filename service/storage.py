@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import IO
 
 from gpt2.errors import UserError
 from gpt2.files import folder_bytes, list_folder, sweep_folder
+from gpt2.system import lock_file
 from service import ipc
 from service.limits import Limits
 from service.queue import Entry, Queue
@@ -95,10 +95,11 @@ def claim(folder: Path) -> IO[str]:
     has it: two would start the same runs."""
     file = open(folder / ".server", "w")  # noqa: SIM115 - closed with the server
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if not lock_file(file):
+            raise UserError(f"Another server uses {folder}. End it or choose another folder.")
+    except UserError:
         file.close()
-        raise UserError(f"Another server uses {folder}. End it or choose another folder.") from None
+        raise
     return file
 
 

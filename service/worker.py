@@ -25,6 +25,7 @@ from gpt2.errors import UserError, without_paths
 from gpt2.files import is_disk_full
 from gpt2.generate import generate_pieces
 from gpt2.sampling import Sampling
+from gpt2.system import lower_priority
 from service import ipc
 from train.checkpoint import DiskFull
 from train.distributed import World, join
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _lower_priority() -> None:
     """The server comes first, both for the processor and when memory runs out."""
-    os.nice(_NICENESS)
+    lower_priority(_NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
     if threads := os.environ.get("OMP_NUM_THREADS"):

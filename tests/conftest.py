@@ -1,8 +1,18 @@
-"""What several test modules share: no network, few threads, toy models."""
+"""What several test modules share: no network, few threads, toy models, no traces."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+
+# Before gradio is imported, which looks the temporary folder up: whatever tests leave there, and
+# the programs that they start, goes with the session. The name is short: sockets lie in there, too.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker is part of a session
+    os.environ["TMPDIR"] = os.environ["TEMP"] = os.environ["TMP"] = tempfile.mkdtemp(prefix="g2-")
+    tempfile.tempdir = None
+    atexit.register(shutil.rmtree, os.environ["TMPDIR"], ignore_errors=True)
 
 # Before any import that reads them: no test may depend on a network or on a warm cache.
 os.environ["HF_HUB_OFFLINE"] = "1"

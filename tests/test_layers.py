@@ -86,6 +86,13 @@ def test_the_model_needs_nothing_but_torch_and_the_standard_library():
     assert names - set(sys.stdlib_module_names) == {"torch"}
 
 
+@EACH_SOURCE
+def test_only_one_module_makes_temporary_files(layer, path):
+    """Uploads, pushes and downloads lay in four places, and three were never swept."""
+    names = {found.module for found in imports_of(path.read_text(encoding="utf-8"))}
+    assert "tempfile" not in names or path == ROOT / "gpt2" / "temporary.py"
+
+
 def names_of(source: str) -> set[str]:
     """The public names that a module defines at its top."""
     found: set[str] = set()

@@ -19,8 +19,8 @@ from service.ids import new_id
 from service.request import RunRequest
 from service.status import RunStatus
 from service.verdict import verdict
+from ui.client import client_of
 from ui.context import PageContext
-from ui.finetune.downloads import make_download
 from ui.finetune.upload import take_upload
 from ui.generation import SETTINGS, WORKER, Step, parse_request, stream_step
 from ui.messages import guard
@@ -77,6 +77,7 @@ def _add_runs(context: PageContext) -> None:
 
     @guard("starting a run", _refuse)
     def start_run(
+        request: gr.Request,
         text: str = "",
         file: dict | None = None,
         model: str = context.start.choice.name,
@@ -93,7 +94,7 @@ def _add_runs(context: PageContext) -> None:
         upload = take_upload(_path_of(file), context.limits) if file else None
         try:
             choice = models.require_here(model)
-            request = RunRequest(
+            wanted = RunRequest(
                 choice.source,
                 text=None if upload and text == "" else text,
                 file=upload.path if upload else None,
@@ -103,7 +104,7 @@ def _add_runs(context: PageContext) -> None:
                 changes=settings_to_changes(settings),
                 name=choice.run_name,
             )
-            return runs.create(request, parse_owner(owner))
+            return runs.create(wanted, parse_owner(owner), client_of(request))
         finally:
             if upload:
                 upload.remove()
@@ -122,7 +123,7 @@ def _add_runs(context: PageContext) -> None:
     @guard("making a download", _refuse)
     def download_run(run: str, step: int = -1) -> dict:
         """A zip of the run's model folder, or of the checkpoint at `step` (-1: the model)."""
-        path = make_download(runs, run, None if type(step) is int and step == -1 else step)
+        path = runs.zip_model(run, None if type(step) is int and step == -1 else step)
         return gr.FileData(path=str(path), orig_name=path.name).model_dump()
 
     gr.api(start_run, api_name="start_run", concurrency_id="start-run", concurrency_limit=2)

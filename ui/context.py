@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from service.limits import Limits
+from service.no_runs import NoRuns
 from service.runs import Runs
 from ui.models import Loaded, Models
 from ui.picker import Picker
@@ -15,7 +16,7 @@ from ui.picker import Picker
 @dataclass(frozen=True)
 class PageContext:
     models: Models
-    runs: Runs
+    runs: Runs | NoRuns
     limits: Limits  # those of `runs`
     start: Loaded  # the model that the page starts with
     picker: Picker

@@ -7,17 +7,16 @@ machine; downloading is up to the picker.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from gpt2.device import choose_device
 from gpt2.errors import UserError
+from gpt2.files import expand_home
 from gpt2.hub.resolve import (
     DOWNLOAD_BYTES,
     STORYTELLER,
@@ -28,9 +27,10 @@ from gpt2.hub.resolve import (
     size_named,
 )
 from gpt2.inference import load_for_inference
-from gpt2.machine import machine_memory
+from gpt2.machine import core_count, machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
+from service.no_runs import NoRuns
 from service.runs import Runs
 from ui.run_model import RunModel, models_of, short_name
 
@@ -84,7 +84,7 @@ class Models:
         self,
         given: str | None = None,
         memory: float | None = None,
-        runs: Runs | None = None,
+        runs: Runs | NoRuns | None = None,
         device: str = "auto",
     ) -> None:
         self._device = choose_device(device)
@@ -241,7 +241,7 @@ def _make_choices(given: str | None) -> dict[str, Choice]:
 
 def _given_choice(given: str, taken: set[str]) -> Choice:
     """The model given with --model. The page and the API know a folder only by its last name."""
-    name = Path(given).expanduser().resolve().name if is_folder(given) else given
+    name = expand_home(given).resolve().name if is_folder(given) else given
     while name in taken:
         name += " (given)"
     return Choice(name, given, name)
@@ -259,5 +259,5 @@ def describe_machine(device: str) -> str:
         return torch.cuda.get_device_name(chosen)
     if chosen.type == "mps":
         return "Apple's GPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = core_count()
     return f"CPU, {cores} core{'s' if cores != 1 else ''}"

@@ -6,6 +6,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from service.limits import Limits
+from service.no_runs import NoRuns
 from service.runs import Runs
 from ui.api import add_api
 from ui.context import PageContext
@@ -21,7 +22,7 @@ from ui.write.tab import add_write_tab
 TABS = {"Write": add_write_tab, "Fine-tune": add_finetune_tab}
 
 
-def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.Blocks:
+def build_page(models: Models, start: Loaded, runs: Runs | NoRuns, limits: Limits) -> gr.Blocks:
     """The whole page. `start` is the model it starts with; `limits` are those of `runs`."""
     harden()
     with Page(title="GPT-2", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:

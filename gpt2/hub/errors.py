@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from gpt2.errors import UserError
 from gpt2.files import is_disk_full
 
 LOG_IN = "log in with `hf auth login`"
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST)
 
 
 @contextmanager
@@ -43,6 +45,17 @@ def _explain(error: BaseException, repository: str, offline: str) -> str:
         return (
             "The environment names a SOCKS proxy, which needs a library: pip install socksio, or "
             "unset all_proxy. Then try again."
+        )
+    if isinstance(error, ValueError) and "proxy" in str(error):
+        return (
+            "The environment names a proxy of an unknown kind. Correct http_proxy, https_proxy and "
+            "all_proxy, or unset them."
+        )
+    if isinstance(error, OSError) and error.errno in _NO_PLACE:
+        # Without its path: on the page, visitors read this.
+        return (
+            f"What comes from the Hub cannot be kept on this machine ({error.strerror}). Set "
+            "HF_HOME to a folder that can be written, and try again."
         )
     # By name: which HTTP library they come from depends on the client's version.
     lost = {"ConnectError", "TimeoutException"} & {kind.__name__ for kind in type(error).__mro__}

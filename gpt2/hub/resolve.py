@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from gpt2.errors import UserError
+from gpt2.files import expand_home, has_home
 from gpt2.folder import MODEL_FILES, is_whole
 from gpt2.foreign import explain_foreign
 from gpt2.hub.errors import translate_hub_errors
@@ -64,7 +65,7 @@ def find_local(name: str) -> Path | None:
     if name in SIZE_REPOSITORIES:
         return _cached(SIZE_REPOSITORIES[name])
     if is_folder(name):
-        return Path(name).expanduser()
+        return expand_home(name)
     repository = _known_repository(name) or name
     return _cached(repository) if is_repository(repository) else None
 
@@ -78,7 +79,7 @@ def hub_name(name: str) -> str | None:
     """The Hub repository that a `resolve` name stands for, for a card's `base_model`; or None."""
     if name in SIZE_REPOSITORIES or (not is_folder(name) and _known_repository(name)):
         return _known_repository(name)
-    is_local = name == STORYTELLER or Path(name).expanduser().exists()
+    is_local = name == STORYTELLER or expand_home(name).exists()
     return name if not is_local and is_repository(name) else None
 
 
@@ -95,13 +96,13 @@ def _known_repository(name: str) -> str | None:
 
 def is_folder(name: str) -> bool:
     """Whether `name` is a model folder on this machine, by its config.json."""
-    return os.path.isfile(Path(name).expanduser() / "config.json")
+    return os.path.isfile(expand_home(name) / "config.json")
 
 
 def _repository_of(name: str) -> str:
     if known := _known_repository(name):
         return known
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if os.path.exists(path):
         raise UserError(explain_foreign(path))
     if path.is_absolute() or not is_repository(name):
@@ -152,9 +153,19 @@ def _download(name: str, repository: str) -> Path:
         f"{name} is not on this machine, and the Hub cannot be reached. Connect to the internet "
         "and try again, or use the bundled model, storyteller."
     )
+    _require_cache()
     endpoint = os.environ.get("HF_ENDPOINT")
     with translate_hub_errors(repository, offline):
         probe(repository)
         return Path(
             snapshot_download(repository, allow_patterns=list(MODEL_FILES), endpoint=endpoint)
+        )
+
+
+def _require_cache() -> None:
+    """Without a home the client would make a folder "~" wherever it is called."""
+    named = any(os.environ.get(name) for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"))
+    if not named and not has_home():
+        raise UserError(
+            "There is no home folder to keep downloads in. Set HF_HOME to a folder for them."
         )

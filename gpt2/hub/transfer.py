@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from gpt2.errors import UserError
-from gpt2.files import new_folder, require_unused
+from gpt2.files import expand_home, new_folder, require_unused
 from gpt2.folder import (
     CONFLICTING_FILES,
     MODEL_FILES,
@@ -56,7 +56,7 @@ def push(
     """
     from huggingface_hub import HfApi
 
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     _check_names(repo_id, revision)
     if pull_request and revision is not None:
         raise UserError("A pull request goes to the main branch: leave the revision out.")
@@ -99,7 +99,7 @@ def pull(
     """
     from huggingface_hub import snapshot_download
 
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     _check_names(repo_id, revision)
     require_unused(folder)
     with translate_hub_errors(repo_id):

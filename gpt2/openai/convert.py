@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from gpt2.errors import UserError
-from gpt2.files import new_folder, require_free_space, require_unused
+from gpt2.files import expand_home, new_folder, require_free_space, require_unused
 from gpt2.folder import DTYPES, load_model_shape, write_description
 from gpt2.foreign import ABOUT_PICKLE, find_pickle
 from gpt2.hub.resolve import size_named
@@ -38,7 +38,7 @@ def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversi
     Only one tensor at a time is in memory. Every value is then read back and compared. `UserError`
     if the source is not exactly a GPT-2 checkpoint or `folder` exists; nothing is left behind.
     """
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
     require_unused(folder)
@@ -58,7 +58,7 @@ def convert(source: str, folder: str | Path, dtype: str = "float32") -> Conversi
 
 def _size_or_directory(source: str) -> str:
     """The released size that `source` names, or the directory that it is."""
-    directory = Path(source).expanduser()
+    directory = expand_home(source)
     if (directory / "hparams.json").is_file() and source not in SIZES:
         return str(directory)
     if size := size_named(source):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gpt2.errors import UserError
-from gpt2.files import is_disk_full, require_free_space
+from gpt2.files import expand_home, has_home, is_disk_full, require_free_space
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 URL_VARIABLE = "GPT2_RELEASE_URL"  # another place to get them: a mirror
@@ -69,11 +69,16 @@ def fetch_release(size: str, base_url: str | None = None, cache: Path | None = N
 
 
 def cache_folder() -> Path:
-    """Where releases are kept: gpt2-from-scratch in the user's cache directory."""
+    """Where releases are kept: gpt2-from-scratch in the user's cache directory. `UserError` for a
+    user without one."""
     if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
         return Path(os.environ["LOCALAPPDATA"]) / "gpt2-from-scratch"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gpt2-from-scratch"
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base and not has_home():
+        raise UserError(
+            "There is no home folder to keep downloads in. Set XDG_CACHE_HOME to a folder for them."
+        )
+    return Path(base or expand_home("~/.cache")) / "gpt2-from-scratch"
 
 
 def _probe(url: str, key: str) -> _Remote:
@@ -165,7 +170,24 @@ def _check(remote: _Remote, part: Path) -> None:
 
 def _open(url: str, method: str, headers: dict[str, str], seconds: float):
     request = urllib.request.Request(url, headers=headers, method=method)
-    return urllib.request.urlopen(request, timeout=seconds)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(_proxies(request)))
+    return opener.open(request, timeout=seconds)
+
+
+def _proxies(request: urllib.request.Request) -> dict[str, str]:
+    """The environment's, all_proxy included, which urllib alone would go around. `UserError` for a
+    kind that it cannot speak to."""
+    named = urllib.request.getproxies()
+    proxies = {kind: named[kind] for kind in ("http", "https") if kind in named}
+    if "all" in named:
+        proxies = {"http": named["all"], "https": named["all"]} | proxies
+    kind = proxies.get(request.type, "").lower().rpartition("://")[0]
+    if kind not in ("", "http", "https") and not urllib.request.proxy_bypass(request.host):
+        raise UserError(
+            f"The environment names a proxy of the kind {kind}, and releases come through HTTP "
+            "proxies only. Set https_proxy to one, or unset it and all_proxy."
+        )
+    return proxies
 
 
 def _refuse_full_disk(error: Exception, path: Path) -> None:

@@ -193,7 +193,11 @@ def test_a_wrong_call_is_one_clear_line_and_status_2(
 
 
 def test_control_c_ends_with_130_and_without_a_traceback(folder):
-    process = start("generate", "x", "--model", folder, "--max-new-tokens", 100_000)
+    def heed() -> None:  # a program that nohup or cron started hands SIGINT on ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    words = ("generate", "x", "--model", folder, "--max-new-tokens", 100_000)
+    process = start(*words, preexec_fn=heed)
     assert process.stdout.read(20)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)

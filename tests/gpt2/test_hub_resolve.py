@@ -16,6 +16,7 @@ import pytest
 
 from gpt2.errors import UserError
 from gpt2.folder import load_model, save_model
+from gpt2.hub.errors import translate_hub_errors
 from gpt2.hub.resolve import STORYTELLER_FOLDER, find_local, hub_name, resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.tokenizer import CharacterTokenizer
@@ -206,6 +207,37 @@ def test_a_name_that_can_be_nothing_is_refused_at_once(name):
 def test_a_name_must_be_a_text(name):
     with pytest.raises(UserError, match="short text"):
         find_local(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ImportError("Using SOCKS proxy, but the 'socksio' package"), "pip install socksio"),
+        (ValueError("Unknown scheme for proxy URL"), "a proxy of an unknown kind"),
+        (PermissionError(13, "Permission denied", "/.cache"), "Set HF_HOME to a folder"),
+        (OSError(30, "Read-only file system", "/.cache"), "Read-only file system.*Set HF_HOME"),
+    ],
+)
+def test_what_this_machine_lacks_for_a_download_is_said(error, message):
+    """A cache that cannot be written was called a lost connection, with the cache's path."""
+    with pytest.raises(UserError, match=message) as told, translate_hub_errors("user/toy"):
+        raise error
+    assert "/.cache" not in str(told.value)
+
+
+def test_a_proxy_without_its_library_is_not_gone_around(hub, folder, monkeypatch):
+    """The real client, which reaches the real server otherwise."""
+    script = "from gpt2.__main__ import main; raise SystemExit(main())"
+    environment = os.environ | {
+        "all_proxy": "socks5://127.0.0.1:9", "HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "none"),
+    }  # fmt: skip
+    source = f"import sys; sys.modules['socksio'] = None; {script}"
+    words = [sys.executable, "-c", source, "generate", "x", "--model", "user/toy"]
+    found = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "pip install socksio" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
 
 
 PICKLE = "a pickle file, which can run code when it is opened, so it is not read here"

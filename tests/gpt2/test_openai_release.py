@@ -208,6 +208,30 @@ def test_a_disk_too_small_is_known_before_anything_is_fetched(source, tmp_path, 
     assert not [asked for asked in source.asked if asked[0] == "GET"]
 
 
+@pytest.mark.parametrize("name", ["all_proxy", "https_proxy"])
+def test_a_proxy_that_cannot_be_used_is_not_gone_around(name, tmp_path, monkeypatch):
+    """all_proxy was not looked at: who names one may not want to be seen without it."""
+    monkeypatch.setenv(name, "socks5://name:secret@127.0.0.1:9")
+    with pytest.raises(UserError, match="a proxy of the kind socks5") as refused:
+        fetch_release("774M", "https://no-such-host.invalid", tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_mirror_on_this_machine_needs_no_proxy(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert (fetch_release("774M", source.url, tmp_path) / DATA).is_file()
+
+
+def test_all_proxy_is_a_proxy_for_releases(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("all_proxy", source.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(UserError):  # the toy server answers 404 to a whole address
+        fetch_release("774M", "http://no-such-host.invalid", tmp_path)
+    assert source.asked[0][1].startswith("http://no-such-host.invalid/774M/")
+
+
 def test_the_cache_is_in_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "gpt2-from-scratch"

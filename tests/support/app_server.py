@@ -7,7 +7,6 @@ the counter replaces one function of `gpt2.generate`.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -21,11 +20,13 @@ import torch
 import gpt2.generate
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
+from gpt2.temporary import temp_folder
 from gpt2.tokenizer import gpt2_tokenizer
 from service.limits import Limits
 from service.runs import Runs
 from ui.models import Models
 from ui.page import build_page, launch_settings
+from ui.surroundings import downloads_folder
 
 WINDOW = 64
 NOWHERE = "http://127.0.0.1:9"  # the Hub's address in tests: nothing answers there
@@ -83,20 +84,19 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
     monkeypatch.setattr(
         "gpt2.hub.resolve._cached", lambda repository: None
     )  # not this machine's downloads
-    aside = tempfile.TemporaryDirectory(prefix="gpt2-runs-", ignore_cleanup_errors=True)
-    runs = runs or Runs(Path(aside.name), limits)
-    models = Models(given, runs=runs)
-    page = build_page(models, models.start(), runs, limits)
-    forwards = Forwards()
-    monkeypatch.setattr(gpt2.generate, "_next_logits", _counted(forwards))
-    settings = launch_settings() | {"prevent_thread_lock": True, "quiet": True}
-    _, url, _ = page.launch(server_name="127.0.0.1", **settings)
-    try:
-        yield Server(url.rstrip("/"), models, runs, page, forwards)
-    finally:
-        page.close(verbose=False)
-        runs.close(kill=True)
-        aside.cleanup()
+    with temp_folder() as aside:
+        runs = runs or Runs(aside, limits, downloads_folder())
+        models = Models(given, runs=runs)
+        page = build_page(models, models.start(), runs, limits)
+        forwards = Forwards()
+        monkeypatch.setattr(gpt2.generate, "_next_logits", _counted(forwards))
+        settings = launch_settings() | {"prevent_thread_lock": True, "quiet": True}
+        _, url, _ = page.launch(server_name="127.0.0.1", **settings)
+        try:
+            yield Server(url.rstrip("/"), models, runs, page, forwards)
+        finally:
+            page.close(verbose=False)
+            runs.close(kill=True)
 
 
 def _counted(forwards: Forwards) -> Callable:

@@ -36,7 +36,7 @@ class FakeRuns:
     folder: Path | None = None  # of every model
     asked: list[tuple] = field(default_factory=list)
 
-    def create(self, order: RunRequest, owner: str) -> str:
+    def create(self, order: RunRequest, owner: str, client: str = "") -> str:
         self.asked.append(("create", order, owner))
         self.statuses[RUN] = RunStatus(
             RUN, RunState.QUEUED, order.model, order.preset, 0, 60, place=1

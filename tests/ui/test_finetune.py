@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from huggingface_hub import constants
 import app
 from gpt2.errors import UserError
 from gpt2.hub.resolve import STORYTELLER_FOLDER
+from gpt2.temporary import Temporary, temp_part
 from gpt2.tokenizer import load_tokenizer
 from service.limits import Limits
 from service.request import RunRequest
@@ -29,7 +31,6 @@ from ui import words
 from ui.finetune import run_html, samples_html
 from ui.finetune.chart import MAX_CHART_POINTS, loss_chart, nice_ticks, thin_curve
 from ui.finetune.controls import PAGE_SETTINGS, changes_of
-from ui.finetune.downloads import DOWNLOAD_SECONDS, make_download
 from ui.finetune.form import preset_rows
 from ui.finetune.panel import checkpoint_rows
 from ui.finetune.publish import card_facts, check_repository, find_token, publish
@@ -284,6 +285,10 @@ def test_an_upload_leaves_the_folder_that_is_served():
     assert upload.name == "diary.TXT"
     assert upload.path.read_bytes() == b"Dear diary. " * 200
     assert Path(get_upload_folder()) not in upload.path.parents
+    assert upload.path.parents[1] == temp_part(Temporary.UPLOADS)
+    assert re.fullmatch("[0-9a-f]{32}", upload.path.parent.name)
+    if os.name == "posix":
+        assert upload.path.parent.stat().st_mode & 0o777 == 0o700
     upload.remove()
     assert not upload.path.parent.exists()
 
@@ -504,29 +509,6 @@ def test_the_card_says_base_losses_memorization_samples_and_settings(tmp_path):
     ]
     assert card_facts(status, "Storyteller").base_model is None
     assert card_facts(status, "Storyteller", step=7).losses is None, "not measured there"
-
-
-def test_a_zip_lies_in_a_random_folder_and_is_swept(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
-
-    class Zips(FakeRuns):
-        def zip_model(self, run_id, step=None):
-            made = tmp_path / "mine.zip"
-            made.write_bytes(b"zip")
-            return made
-
-    runs = Zips({RUN: make_status()})
-    first, second = make_download(runs, RUN, 60), make_download(runs, RUN, None)
-    assert first.parent != second.parent
-    assert len(first.parent.name.removeprefix("download-")) == 32
-    assert first.name == "mine.zip"
-    import os
-
-    os.utime(first.parent, (0, 0))
-    make_download(runs, RUN, None)  # the next one sweeps
-    assert not first.exists()
-    assert second.exists()
-    assert DOWNLOAD_SECONDS <= 3600
 
 
 # ---- the program ----------------------------------------------------------------------------

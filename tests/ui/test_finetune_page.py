@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from playwright.sync_api import Locator, Page, expect
 
 from gpt2.folder import load_model
+from gpt2.temporary import Temporary, temp_part
 from service import ipc
 from tests.support.pages import contrast, watch
 from tests.support.toy_runs import TEXT
@@ -263,7 +263,7 @@ def test_a_killed_run_is_shown_as_interrupted_and_resumes(open_tab, server):
 
 
 def uploads() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob("gpt2-upload-*"))
+    return list(temp_part(Temporary.UPLOADS).iterdir())
 
 
 def test_two_browsers_do_not_see_each_others_runs_and_each_deletes_its_own(

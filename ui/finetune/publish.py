@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
-from pathlib import Path
 
 import gradio as gr
 
@@ -17,6 +15,7 @@ from gpt2.errors import UserError
 from gpt2.hub.resolve import is_repository
 from gpt2.hub.transfer import push
 from gpt2.model_card import CardFacts, CardSample, Losses, write_card
+from gpt2.temporary import Temporary, temp_folder
 from service.runs import Runs
 from service.status import RunStatus
 from service.verdict import verdict
@@ -75,8 +74,8 @@ def publish(
 ) -> str:
     """Push the run's model, or the checkpoint at `step`, with a card; returns its address."""
     facts = card_facts(runs.status(run_id), base, step)
-    with tempfile.TemporaryDirectory(prefix="gpt2-push-") as aside:
-        folder = Path(aside) / "model"
+    with temp_folder(Temporary.PUSH) as aside:
+        folder = aside / "model"
         shutil.copytree(runs.model_folder(run_id, step), folder)
         write_card(folder, facts)
         try:

@@ -12,7 +12,6 @@ from gpt2.sampling import Sampling
 from service.status import RunStatus
 from ui.context import LIGHT, PageContext
 from ui.finetune import samples_html
-from ui.finetune.downloads import make_download
 from ui.finetune.publish import (
     check_repository,
     find_token,
@@ -62,7 +61,7 @@ class RunResults:
     @guard("making a download", _refuse_result)
     def download(self, kept: object, step: object) -> dict:
         model = self._model(kept, step)
-        path = make_download(self.context.runs, model.run, model.step)
+        path = self.context.runs.zip_model(model.run, model.step)
         words = f"{path.name} is an ordinary model folder that transformers can open as it is."
         return {self.panel.file: str(path), self.panel.result: line(words)}
 

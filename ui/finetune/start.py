@@ -13,6 +13,7 @@ from gpt2.text import EncodingUnclear
 from service.plan import Plan, plan_runs
 from service.request import EFFORTS, RunRequest, parse_changes
 from service.text_summary import PreparedText
+from ui.client import client_of
 from ui.context import LIGHT, SHOW_RUN, PageContext
 from ui.finetune.controls import changes_of, show_values
 from ui.finetune.form import Form, file_hint, preset_rows
@@ -163,9 +164,15 @@ class FineTuneForm:
 
     # ---- the start
 
+    # Gradio passes the request, by position, to a function that asks for it in its own signature.
+
+    def start(self, request: gr.Request, *inputs: object) -> Iterator[dict]:
+        yield from self._start(client_of(request), *inputs)
+
     @guard("starting a run", _refuse_start)
-    def start(
+    def _start(
         self,
+        client: str,
         kept: object,
         upload: Upload | None,
         text: object,
@@ -190,7 +197,7 @@ class FineTuneForm:
             changes=changes_of(fields),
             prepared=found if upload else None,
         )
-        run = self.context.runs.create(request, visitor.owner)
+        run = self.context.runs.create(request, visitor.owner, client)
         gone = self._replace(upload, "", model) if upload else {}
         words = "The file has been read and deleted." if upload else "Started."
         yield (

@@ -9,14 +9,13 @@ from __future__ import annotations
 import html
 import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
 from gpt2.errors import UserError
-from gpt2.files import sweep_folder
+from gpt2.temporary import Temporary, new_temp_folder
 from gpt2.text import read_columns
 from service.limits import Limits
 from service.text_summary import (
@@ -30,8 +29,6 @@ from service.text_summary import (
 from ui.models import Choice, Loaded
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample_text.txt"
-UPLOAD_SECONDS = 3600
-_PREFIX = "gpt2-upload-"
 _SHOWN_CHARACTERS = 260
 _SHOWN_COLUMNS = 50
 _BLOCK_SIZE = 256
@@ -53,11 +50,9 @@ class Upload:
 def take_upload(path: object, limits: Limits) -> Upload:
     """Move what gradio received to a place of its own. `UserError` for what is not a text file."""
     source = _uploaded(path)
-    # Uploads that nobody came back for.
-    sweep_folder(Path(tempfile.gettempdir()), UPLOAD_SECONDS, f"{_PREFIX}*")
     try:
         check_file(source, limits)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        folder = new_temp_folder(Temporary.UPLOADS)
         target = folder / f"text{source.suffix.lower()}"
         shutil.move(source, target)
     finally:
