@@ -1,22 +1,27 @@
-"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]"""
+"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]
+[--log text|json]"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from ui import surroundings
 
 surroundings.prepare()  # before gradio is imported
 
+import gpt2
 from gpt2.command_line import Parser, add_device_option, run_command
 from gpt2.device import choose_device
 from gpt2.errors import UserError
 from service.limits import Limits
 from service.runs import Runs
 from ui.front_door import trusted_hosts
+from ui.health import health_route, take_health
+from ui.logs import LOG_FORMATS, structured_log, tell
 from ui.models import Models
 from ui.page import build_page, launch_settings
 
@@ -44,6 +49,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="where fine-tuning runs are kept [%(default)s]",
     )
     add_device_option(parser)
+    forms = {"choices": LOG_FORMATS, "default": LOG_FORMATS[0]}
+    add("--log", help="how events are written to stderr [%(default)s]", **forms)
     return parser.parse_args(arguments)
 
 
@@ -62,13 +69,20 @@ def runs_folder() -> Path:
 
 
 def serve(options: argparse.Namespace) -> None:
+    with structured_log(options.log):
+        _serve(options)
+
+
+def _serve(options: argparse.Namespace) -> None:
     limits = Limits(device=options.device)
     choose_device(limits.device)
     runs = Runs(options.runs, limits)
     models = Models(options.model, runs=runs, device=limits.device)
     start = models.start()
     page = build_page(models, start, runs, limits)
-    settings = launch_settings(trusted_hosts(options.host, options.allow_host))
+    health = health_route(partial(take_health, page, runs, start.choice.title))
+    settings = launch_settings(trusted_hosts(options.host, options.allow_host), [health])
+    tell("started", version=gpt2.__version__, model=start.choice.title, **runs.counts())
     try:
         page.launch(server_name=options.host, server_port=options.port, **settings)
     except OSError as error:  # gradio says which ports it tried

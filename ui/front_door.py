@@ -38,6 +38,7 @@ def _route(methods: str, path: str, body: int = 0) -> Route:
 # What the page, gradio_client and plain HTTP calls use; anything else does not exist.
 ROUTES = (
     _route("GET HEAD", r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"),
+    _route("GET", r"/health"),
     _route("GET HEAD", r"/(static|assets|svelte)/[\w./+@-]+|/pwa_icon(/\d+)?"),
     _route("GET HEAD", r"/gradio_api/(info|openapi\.json|startup-events|app_id|theme\.css)/?"),
     _route("GET HEAD", r"/gradio_api/(heartbeat/\w+|queue/data|upload_progress)"),

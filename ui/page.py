@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from service.limits import Limits
 from service.runs import Runs
@@ -38,15 +41,15 @@ def build_page(models: Models, start: Loaded, runs: Runs, limits: Limits) -> gr.
     return page.queue(api_open=False, max_size=QUEUE_SIZE)
 
 
-def launch_settings(hosts: frozenset[str] | None = None) -> dict:
+def launch_settings(hosts: frozenset[str] | None = None, routes: Sequence[Route] = ()) -> dict:
     """Arguments for `launch`: nothing is shared or monitored, and no internal error is shown.
-    `hosts` are the names that it answers to; None: any."""
+    `hosts` are the names that it answers to; None: any. `routes` come beside gradio's."""
     return {
         "theme": make_theme(),
         "css_paths": STYLESHEETS,
         "js": SCRIPT.read_text(encoding="utf-8"),
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(FrontDoor, hosts=hosts)]},
+        "app_kwargs": {"middleware": [Middleware(FrontDoor, hosts=hosts)], "routes": [*routes]},
         "max_file_size": "20mb",
         "ssr_mode": False,
         "run_history": False,
