@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
@@ -14,7 +15,7 @@ from ui.api import add_api
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
 from ui.front_door import FrontDoor
-from ui.hardening import Page, harden
+from ui.hardening import Page, explain_request, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
 from ui.theme import SCRIPT, STYLESHEETS, make_theme
@@ -49,7 +50,11 @@ def launch_settings(hosts: frozenset[str] | None = None, routes: Sequence[Route]
         "css_paths": STYLESHEETS,
         "js": SCRIPT.read_text(encoding="utf-8"),
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(FrontDoor, hosts=hosts)], "routes": [*routes]},
+        "app_kwargs": {
+            "middleware": [Middleware(FrontDoor, hosts=hosts)],
+            "routes": [*routes],
+            "exception_handlers": {RequestValidationError: explain_request},
+        },
         "max_file_size": "20mb",
         "ssr_mode": False,
         "run_history": False,
