@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KB, MB = 1 << 10, 1 << 20
@@ -105,6 +106,8 @@ class FrontDoor:
             body = _Body(self, receive, limit)
             try:
                 await self._app(scope, body.receive, answer.guarded(body))
+            except ClientDisconnect:  # there is nobody to answer
+                pass
             except Exception as error:
                 if not (answer.begun and _is_told(error)):
                     raise

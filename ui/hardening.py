@@ -118,9 +118,12 @@ def harden() -> None:
 
 def _get_function(blocks: gr.Blocks, api_name: str | None, body: PredictBody) -> BlockFunction:
     try:
-        return _gradio_get_function(blocks, api_name, body)
+        found = _gradio_get_function(blocks, api_name, body)
     except (FnIndexInferError, KeyError, TypeError):
-        raise HTTPException(404, "There is no such function here.") from None
+        found = None
+    if found is None or found.fn is None:  # what runs in the browser alone is not here either
+        raise HTTPException(404, "There is no such function here.")
+    return found
 
 
 def _name_arguments(*given: object, **named: object) -> list[object]:

@@ -96,7 +96,8 @@ def start_app(folder: Path, model: str, *options: str, **environment: str) -> Ap
     for name in ("temp", "hub"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "hub" / "token").write_text(CANARY)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    tests_own = ("HF_", "TRANSFORMERS_")  # offline, among other things
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(tests_own)}
     own = {"TMPDIR": str(folder / "temp"), "HF_HOME": str(folder / "hub"), "HF_ENDPOINT": NOWHERE}
     port = free_port()
     with open(folder / "log", "a") as log:

@@ -132,10 +132,10 @@ class Site:
         """All functions of the page; some run in the browser alone (`backend_fn`)."""
         return self.ask("GET", "/config").value["dependencies"]
 
-    def components(self) -> dict[int, str]:
-        """The kind of each component, by id."""
+    def defaults(self) -> dict[int, object]:
+        """The value that each component of the page begins with, by number."""
         parts = self.ask("GET", "/config").value["components"]
-        return {part["id"]: part["type"] for part in parts}
+        return {part["id"]: part["props"].get("value") for part in parts}
 
 
 def function_named(functions: list[dict], name: str) -> dict:

@@ -48,7 +48,7 @@ def everywhere(value: object = None, count: int | None = None):
 
 
 def distinct(functions: list[dict]) -> Iterator[dict]:
-    """Each handler of the server once: one is often wired to many events with the same kinds of inputs."""
+    """Each handler of the server once: one is often wired to many events."""
     seen = set()
     for function in functions:
         name = function["api_name"].rstrip("0123456789").rstrip("_")
