@@ -79,7 +79,10 @@ def phases(stage: Stage, hub: Hub, short: bool, only: list[str] | None) -> Itera
     def is_asked(name: str) -> bool:
         return only is None or name in only
 
-    yield from send_all(stage, [one for one in ATTACKS if is_asked(one.kind)])
+    for row in send_all(stage, [one for one in ATTACKS if is_asked(one.kind)]):
+        if row.kind == "page":
+            row.note = f"each to {len(stage.functions)} functions"
+        yield row
     if is_asked("client"):
         yield send_by_client(stage)
     if is_asked("canary"):

@@ -21,6 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gpt2.files import is_disk_full
+
 KB, MB = 1 << 10, 1 << 20
 
 
@@ -109,6 +111,8 @@ class FrontDoor:
             except ClientDisconnect:  # there is nobody to answer
                 pass
             except Exception as error:
+                if is_disk_full(error) and not answer.begun:
+                    raise Refused(507, "The server's disk is full. Try again later.") from None
                 if not (answer.begun and _is_told(error)):
                     raise
                 await answer.end()
@@ -199,7 +203,7 @@ class _Answer:
         start = {"type": "http.response.start", "status": refused.status}
         await self._send(start | {"headers": [*headers, *HEADERS]})
         await self._send({"type": "http.response.body", "body": words, "more_body": True})
-        if refused.status == 413:
+        if refused.status in (413, 507):
             await _drain(receive)
         await self.end()
 
