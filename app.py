@@ -1,10 +1,12 @@
-"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]"""
+"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]
+[--log text|json]"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from gpt2.command_line import Parser, add_device_option, run_command
@@ -13,12 +15,15 @@ from ui import surroundings
 if status := run_command(surroundings.prepare):  # before gradio is imported
     sys.exit(status)
 
+import gpt2
 from gpt2.device import choose_device
 from gpt2.errors import UserError
 from service.limits import Limits
 from service.no_runs import open_runs
 from ui.address import in_address, parse_host, parse_port, require_listening
 from ui.front_door import trusted_hosts
+from ui.health import health_route, take_health
+from ui.logs import LOG_FORMATS, structured_log, tell
 from ui.models import Models
 from ui.page import build_page, launch_settings
 
@@ -46,6 +51,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="where fine-tuning runs are kept [%(default)s]",
     )
     add_device_option(parser)
+    forms = {"choices": LOG_FORMATS, "default": LOG_FORMATS[0]}
+    add("--log", help="how events are written to stderr [%(default)s]", **forms)
     return parser.parse_args(arguments)
 
 
@@ -65,6 +72,11 @@ def runs_folder() -> Path:
 
 
 def serve(options: argparse.Namespace) -> None:
+    with structured_log(options.log):
+        _serve(options)
+
+
+def _serve(options: argparse.Namespace) -> None:
     limits = Limits(device=options.device)
     choose_device(limits.device)
     require_listening(options.host, options.port)
@@ -72,7 +84,9 @@ def serve(options: argparse.Namespace) -> None:
     models = Models(options.model, runs=runs, device=limits.device)
     start = models.start()
     page = build_page(models, start, runs, limits)
-    settings = launch_settings(trusted_hosts(options.host, options.allow_host))
+    health = health_route(partial(take_health, page, runs, start.choice.title))
+    settings = launch_settings(trusted_hosts(options.host, options.allow_host), [health])
+    tell("started", version=gpt2.__version__, model=start.choice.title, **runs.counts())
     host = in_address(options.host)
     try:
         with surroundings.direct():

@@ -49,6 +49,15 @@ def physical_memory() -> float:
     return _UNKNOWN_MEMORY
 
 
+def resident_bytes(process: int | str = "self") -> int | None:
+    """The memory of a process; None where the system does not say, or it is gone."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, AttributeError):
+        return None
+
+
 def _memory_of_windows() -> float:
     """Windows fills a structure of two 32-bit and seven 64-bit numbers, its own size first."""
     status = (ctypes.c_uint64 * 8)(64)

@@ -21,6 +21,8 @@ _NO_FOLDER = (
 class NoRuns:
     """Has the methods of `Runs`: nobody has a run, and none can be had, for one reason."""
 
+    folder = None
+
     def __init__(self, reason: str) -> None:
         """`reason` is for visitors: a whole sentence without a path."""
         self.reason = reason
@@ -36,6 +38,9 @@ class NoRuns:
 
     def delete_owner(self, owner: object) -> int:
         return 0
+
+    def counts(self) -> dict[str, int]:
+        return {}
 
     def discard_all(self) -> None:
         """There is nothing."""

@@ -259,6 +259,13 @@ class Runs:
         """The folder of a run."""
         return self._find(run_id).path
 
+    def counts(self) -> dict[str, int]:
+        """How many runs wait, train, and have ended, as the queue knows it: no disk is read."""
+        with self._guard:
+            waiting, running = len(self._queue.waiting()), len(self._queue.running())
+            ended = len(self._queue.entries) - waiting - running
+        return {"waiting": waiting, "running": running, "ended": ended}
+
     def discard_all(self) -> None:
         """Discard every run of this server."""
         for entry in self._all():

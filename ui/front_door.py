@@ -17,7 +17,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gpt2.files import is_disk_full
 
 KB, MB = 1 << 10, 1 << 20
 
@@ -35,26 +39,31 @@ def _route(methods: str, path: str, body: int = 0) -> Route:
     return Route(tuple(methods.split()), re.compile(path), body)
 
 
+# The public functions; the page's own have no address.
+ENDPOINTS = ("generate", "start_run", "run_status", "stop_run", "download_run")
+_CALL = rf"/gradio_api/call/(v2/)?({'|'.join(ENDPOINTS)})"
 # What the page, gradio_client and plain HTTP calls use; anything else does not exist.
 ROUTES = (
     _route("GET HEAD", r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"),
+    _route("GET", r"/health"),
     _route("GET HEAD", r"/(static|assets|svelte)/[\w./+@-]+|/pwa_icon(/\d+)?"),
     _route("GET HEAD", r"/gradio_api/(info|openapi\.json|startup-events|app_id|theme\.css)/?"),
     _route("GET HEAD", r"/gradio_api/(heartbeat/\w+|queue/data|upload_progress)"),
     _route("GET HEAD", r"/gradio_api/file=(?!https?:).+"),
-    _route("GET", r"/gradio_api/call/(v2/)?\w+/\w+"),
+    _route("GET", rf"{_CALL}/\w+"),
     _route("GET", r"/login/(huggingface|callback)|/logout|/gradio_api/(user|login_check|token)/?"),
     # The page's own events, queued or not; a text to learn from comes along with some.
     _route("POST", r"/gradio_api/(queue/join|run/predict)", 64 * MB),
     _route("POST", r"/gradio_api/call/(v2/)?start_run/?", 64 * MB),
     # A prompt of 400,000 bytes, escaped.
-    _route("POST", r"/gradio_api/call/(v2/)?\w+/?", 4 * MB),
+    _route("POST", rf"{_CALL}/?", 4 * MB),
     _route("POST", r"/gradio_api/(cancel|reset)/?", 16 * KB),
     _route("POST", r"/gradio_api/upload", 22 * MB),
 )
 MAX_BYTES_IN_FLIGHT = 160 * MB  # in all bodies that are arriving
 _SLOWEST = 64 * KB  # bytes per second; a slower body is refused
 _GRACE_SECONDS = 20.0  # for every body
+_DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 64 * MB  # of a body that is refused
 # The Hub shows a Space in a frame.
 _POLICY = "frame-ancestors 'self' https://huggingface.co; base-uri 'self'; object-src 'none'"
 HEADERS = (
@@ -99,12 +108,20 @@ class FrontDoor:
             body = _Body(self, receive, limit)
             try:
                 await self._app(scope, body.receive, answer.guarded(body))
+            except ClientDisconnect:  # there is nobody to answer
+                pass
+            except Exception as error:
+                if is_disk_full(error) and not answer.begun:
+                    raise Refused(507, "The server's disk is full. Try again later.") from None
+                if not (answer.begun and _is_told(error)):
+                    raise
+                await answer.end()
             finally:
                 self._in_flight -= body.received
             if body.refusal:
                 raise body.refusal
         except Refused as refused:
-            await answer.refuse(refused)
+            await answer.refuse(refused, receive)
 
     def take(self, count: int) -> None:
         """Make room for that many more bytes. `Refused` if there is none."""
@@ -155,26 +172,61 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._begun = False
+        self.begun = False
 
     def guarded(self, body: _Body) -> Send:
         async def send(message: Message) -> None:
-            if body.refusal and not self._begun:
+            if body.refusal and not self.begun:
                 return
             if message["type"] == "http.response.start":
-                self._begun = True
+                self.begun = True
                 message = message | {"headers": [*message.get("headers", ()), *HEADERS]}
             await self._send(message)
 
         return send
 
-    async def refuse(self, refused: Refused) -> None:
-        if self._begun:
+    async def end(self) -> None:
+        """Of a stream that broke off."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def refuse(self, refused: Refused, receive: Receive) -> None:
+        """Say why at once, then let the rest of the body run out: a line that is cut while the
+        client still sends takes the answer with it."""
+        if self.begun:
             return
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        words = str(refused).encode()
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(words)).encode()),
+            (b"connection", b"close"),
+        ]
         start = {"type": "http.response.start", "status": refused.status}
         await self._send(start | {"headers": [*headers, *HEADERS]})
-        await self._send({"type": "http.response.body", "body": str(refused).encode()})
+        await self._send({"type": "http.response.body", "body": words, "more_body": True})
+        if refused.status in (413, 507):
+            await _drain(receive)
+        await self.end()
+
+
+async def _drain(receive: Receive) -> None:
+    """Read the rest of a body and keep nothing of it."""
+    left, end = _DRAIN_BYTES, time.monotonic() + _DRAIN_SECONDS
+    while left > 0:
+        try:
+            message = await asyncio.wait_for(receive(), max(end - time.monotonic(), 0.01))
+        except asyncio.TimeoutError:
+            return
+        left -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+
+
+def _is_told(error: BaseException | None) -> bool:
+    """Whether gradio ended a stream by an answer that it has written into the stream already: of an
+    event or a session that is not there (any more)."""
+    while error is not None and not isinstance(error, HTTPException):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def find_route(routes: tuple[Route, ...], method: str, path: str) -> Route:

@@ -2,6 +2,8 @@
 
 - A file given as an address is fetched by the server, into memory and onto its disk. No handler
   takes an address here, so none is fetched: the input is refused.
+- A request for a function that is not there, or with other arguments than its own, ended in a
+  traceback. It is the caller's mistake, and is told so.
 - Every session keeps the description of all components and the last value of every input, for deep
   links: 0.32 MB and 25 ms for each new session, plus whatever is sent. There are no deep links
   here, so sessions keep only what handlers keep.
@@ -20,14 +22,23 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import gradio as gr
 import gradio.processing_utils
 import gradio.queueing
+import gradio.route_utils
+import gradio.routes
+from gradio.blocks import BlockFunction
 from gradio.components.api_component import Api
-from gradio.route_utils import GradioUploadFile
+from gradio.data_classes import PredictBody
+from gradio.route_utils import FnIndexInferError, GradioUploadFile
 from gradio.state_holder import SessionState
+from gradio_client import utils as client_utils
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from ui.client import client_of
 from ui.turns import FairQueue, LightHandlers
@@ -35,6 +46,7 @@ from ui.turns import FairQueue, LightHandlers
 SESSIONS_OF_CLIENT = 300
 SESSIONS = 3000  # in all
 _CLIENTS = 10_000  # whose sessions are counted
+_gradio_get_function = gradio.route_utils.get_fn
 _MAX_DEPTH = 30  # of lists and objects in an input; a browser sends a few
 
 
@@ -107,7 +119,7 @@ class Page(gr.Blocks):
         except Exception as error:  # a value that its component does not accept
             words = getattr(error, "message", "An input has the wrong type.")
             # A visitor's mistake should not leave a traceback.
-            raise gr.Error(str(words), print_exception=False) from None
+            raise gr.Error(_whole(str(words)), print_exception=False) from None
 
 
 def with_defaults(inputs: list[Any], components: list) -> list[Any]:
@@ -134,12 +146,22 @@ def refuse_addresses(value: Any, depth: int = 0) -> None:
             refuse_addresses(part, depth + 1)
 
 
+async def explain_request(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a body that is not what gradio reads: without the body, which may be large, or
+    not even text."""
+    words = "The body must be a JSON object whose data is a list, as the page's API link shows it."
+    return JSONResponse({"detail": words}, 422)
+
+
 def harden() -> None:
     """Call this once, before a page is built."""
     for name in ("__init__", "__setitem__", "_update_config", "_update_value_in_config"):
         setattr(SessionState, name, getattr(LeanSession, name))
     gradio.processing_utils.async_ssrf_protected_download = _fetch_nothing
     gradio.processing_utils.save_url_to_cache = _fetch_nothing
+    gradio.route_utils.get_fn = _get_function
+    own = SimpleNamespace(**vars(client_utils) | {"construct_args": _name_arguments})
+    gradio.routes.client_utils = own
     gradio.queueing.Queue = FairQueue
     if not hasattr(GradioUploadFile.__init__, "__wrapped__"):
         GradioUploadFile.__init__ = _with_own_path(GradioUploadFile.__init__)
@@ -154,6 +176,28 @@ def _with_own_path(init: Callable[..., None]) -> Callable[..., None]:
         self.sha.update(secrets.token_bytes(32))
 
     return salted
+
+
+def _get_function(blocks: gr.Blocks, api_name: str | None, body: PredictBody) -> BlockFunction:
+    try:
+        found = _gradio_get_function(blocks, api_name, body)
+    except (FnIndexInferError, KeyError, TypeError):
+        found = None
+    if found is None or found.fn is None:  # what runs in the browser alone is not here either
+        raise HTTPException(404, "There is no such function here.")
+    return found
+
+
+def _name_arguments(*given: object, **named: object) -> list[object]:
+    try:
+        return client_utils.construct_args(*given, **named)
+    except (TypeError, ValueError) as error:
+        raise HTTPException(422, _whole(str(error))) from None
+
+
+def _whole(words: str) -> str:
+    """Words that can be sent: half a character is written as its number."""
+    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _fetch_nothing(*given: object, **named: object) -> NoReturn:

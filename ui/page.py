@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from service.limits import Limits
 from service.no_runs import NoRuns
@@ -12,7 +16,7 @@ from ui.api import add_api
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
 from ui.front_door import FrontDoor
-from ui.hardening import SESSIONS, Page, harden
+from ui.hardening import SESSIONS, Page, explain_request, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
 from ui.theme import SCRIPT, STYLESHEETS, make_theme
@@ -38,15 +42,19 @@ def build_page(models: Models, start: Loaded, runs: Runs | NoRuns, limits: Limit
     return page.queue(api_open=False, max_size=None)
 
 
-def launch_settings(hosts: frozenset[str] | None = None) -> dict:
+def launch_settings(hosts: frozenset[str] | None = None, routes: Sequence[Route] = ()) -> dict:
     """Arguments for `launch`: nothing is shared or monitored, and no internal error is shown.
-    `hosts` are the names that it answers to; None: any."""
+    `hosts` are the names that it answers to; None: any. `routes` come beside gradio's."""
     return {
         "theme": make_theme(),
         "css_paths": STYLESHEETS,
         "js": SCRIPT.read_text(encoding="utf-8"),
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(FrontDoor, hosts=hosts)]},
+        "app_kwargs": {
+            "middleware": [Middleware(FrontDoor, hosts=hosts)],
+            "routes": [*routes],
+            "exception_handlers": {RequestValidationError: explain_request},
+        },
         "max_file_size": "20mb",
         "ssr_mode": False,
         "run_history": False,

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -24,6 +25,7 @@ from gpt2.temporary import temp_folder
 from gpt2.tokenizer import gpt2_tokenizer
 from service.limits import Limits
 from service.runs import Runs
+from ui.health import health_route, take_health
 from ui.models import Models
 from ui.page import build_page, launch_settings
 from ui.surroundings import downloads_folder
@@ -90,7 +92,8 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
         page = build_page(models, models.start(), runs, limits)
         forwards = Forwards()
         monkeypatch.setattr(gpt2.generate, "_next_logits", _counted(forwards))
-        settings = launch_settings() | {"prevent_thread_lock": True, "quiet": True}
+        health = health_route(partial(take_health, page, runs, models.start().choice.title))
+        settings = launch_settings(routes=[health]) | {"prevent_thread_lock": True, "quiet": True}
         _, url, _ = page.launch(server_name="127.0.0.1", **settings)
         try:
             yield Server(url.rstrip("/"), models, runs, page, forwards)

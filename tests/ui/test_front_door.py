@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.client
 import http.server
 import json
+import logging
 import re
 import socket
 import threading
@@ -17,6 +19,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.support.app_server import make_tiny_model, serve, wait_until
+from tests.support.attacks.flood import abort_upload
+from tests.support.site import Site
 from ui import front_door
 from ui.front_door import MB, FrontDoor, Route, is_loopback, name_of, trusted_hosts
 
@@ -195,6 +199,91 @@ def test_a_body_that_never_ends_is_given_up(server, monkeypatch):
             b"\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
         )  # fmt: skip
         assert b"408" in slow.recv(100)
+
+
+def test_who_sends_too_much_is_told_so(server):
+    """The line was cut while the client still sent, and the answer was lost with it."""
+    host = server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=20)
+    connection.request("POST", "/gradio_api/upload", b"x" * (22 * MB + 1))
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert b"at most 22 MB" in answer.read()
+
+
+def test_a_full_disk_is_named():
+    """A visitor with an upload was told "Internal Server Error", and the log a traceback."""
+
+    async def app(scope, receive, send):
+        raise OSError(errno.ENOSPC, "No space left on device", "/a/path/of/the/server")
+
+    answer = TestClient(FrontDoor(app, ANYTHING)).post("/", content=b"x")
+    assert (answer.status_code, answer.text) == (507, "The server's disk is full. Try again later.")
+
+
+# ---- what is not asked rightly --------------------------------------------------------------
+
+
+@pytest.fixture
+def faults(caplog):
+    """What the server logs as its own fault."""
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(caplog.handler)
+    yield caplog.records
+    logger.removeHandler(caplog.handler)
+
+
+def test_the_open_calls_are_the_public_functions(server):
+    public = server.get("/gradio_api/info")["named_endpoints"]
+    assert {f"/{name}" for name in front_door.ENDPOINTS} == set(public)
+    for private in ("count", "look", "compose", "_push_here", "nothing"):
+        assert ask(server, f"/gradio_api/call/{private}", {"data": []})[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        *[("queue/join", {"fn_index": n, "data": []}, 404) for n in (-1, 10**6, 2**70)],
+        *[("run/predict", {"fn_index": n, "data": []}, 404) for n in (-1, 10**6, 19, None)],
+        ("call/v2/generate", {"nonsense": 1}, 422),
+        ("call/v2/run_status", {}, 422),
+        ("call/generate", {"data": "x\ud800"}, 422),
+        ("call/generate", {"data": float("nan")}, 422),
+        ("call/generate", b"[", 422),
+    ],
+)
+def test_a_wrong_request_is_the_callers_mistake(server, faults, path, body, status):
+    """It was the server's: 500, and a traceback."""
+    if isinstance(body, dict) and "fn_index" in body:
+        body = body | {"session_hash": "wrong"}
+    found, text = ask(server, f"/gradio_api/{path}", body)
+    assert found == status
+    assert len(json.loads(text)["detail"]) > 10
+    assert faults == []
+
+
+def test_half_a_character_in_a_choice_is_refused_in_words_that_can_be_sent(server, faults):
+    count = next(f for f in server.get("/config")["dependencies"] if f["api_name"] == "count")
+    body = {"fn_index": count["id"], "data": ["x", "\ud800"], "session_hash": "half"}
+    status, text = ask(server, "/gradio_api/run/predict", body)
+    assert "not in the list of choices" in json.loads(text)["error"]
+    assert (status, faults) == (500, [])  # gradio's status for every refusal of a handler
+
+
+def test_an_event_that_is_gone_is_said_to_be_gone_and_nothing_more(server, faults):
+    """A page that comes back after a restart asks for one."""
+    for path in ("queue/data?session_hash=gone", "call/generate/gone"):
+        status, text = ask(server, f"/gradio_api/{path}")
+        assert status == 200
+        assert "404" in text or "session_not_found" in text or "event: error" in text
+    assert faults == []
+
+
+def test_an_upload_that_breaks_off_is_nobodys_fault(server, faults):
+    abort_upload(Site(server.url))
+    assert ask(server, "/config")[0] == 200
+    time.sleep(0.3)
+    assert faults == []
 
 
 # ---- names and other sites ------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def take_upload(path: object, limits: Limits) -> Upload:
         target = folder / f"text{source.suffix.lower()}"
         shutil.move(source, target)
     finally:
-        source.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):  # moved; or what was sent is no file's name
+            source.unlink()
     return Upload(target, source.name[-80:], read_columns(target)[:_SHOWN_COLUMNS])
 
 
