@@ -60,8 +60,27 @@ class LeanSession:
         pass
 
 
+class PendingEvents(dict):
+    """The queue's sessions and their events that have not ended. Gradio keeps an empty set of every
+    session for ever; of more than `MOST` sessions, the oldest without an event are dropped."""
+
+    MOST = 4000
+
+    def __setitem__(self, session: str, events: set[str]) -> None:
+        super().__setitem__(session, events)
+        if len(self) > self.MOST:
+            for old in [name for name in list(self)[: self.MOST // 2] if not self[name]]:
+                del self[old]
+
+
 class Page(gr.Blocks):
-    """`gr.Blocks` that refuses files by address, in any input of any function."""
+    """`gr.Blocks` that refuses files by address, in any input of any function, and whose queue
+    forgets."""
+
+    def queue(self, *given, **named):
+        super().queue(*given, **named)
+        self._queue.pending_event_ids_session = PendingEvents()
+        return self
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         inputs = with_defaults(inputs, block_fn.inputs)

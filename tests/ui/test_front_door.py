@@ -23,6 +23,7 @@ from tests.support.attacks.flood import abort_upload
 from tests.support.site import Site
 from ui import front_door
 from ui.front_door import MB, FrontDoor, Route, is_loopback, name_of, trusted_hosts
+from ui.hardening import PendingEvents
 
 
 @pytest.fixture(scope="module")
@@ -395,3 +396,15 @@ def test_a_call_by_position_written_before_an_argument_was_added_still_works(ser
     answer = call(server, "start_run", ["too short"])
     assert "event: error" in answer
     assert "200" in answer or "tokens" in answer
+
+
+def test_the_queue_forgets_sessions_that_wait_for_nothing(server):
+    """It kept an empty set of every session that ever was."""
+    assert isinstance(server.page._queue.pending_event_ids_session, PendingEvents)
+    pending = PendingEvents()
+    pending["waits"] = {"event"}
+    for number in range(3 * PendingEvents.MOST):
+        pending[str(number)] = set()
+    assert len(pending) <= PendingEvents.MOST
+    assert pending["waits"] == {"event"}
+    assert str(3 * PendingEvents.MOST - 1) in pending
