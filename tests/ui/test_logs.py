@@ -38,13 +38,13 @@ def lines_of(capsys) -> list[dict]:
 def test_an_event_is_one_line_of_json(capsys):
     with structured_log("json"):
         tell("started", model="Storyteller", runs=3)
-        logging.getLogger("uvicorn.error").warning("two\nlines and \x1b[31mred")
+        logging.getLogger("gradio.queueing").warning("two\nlines and \x1b[31mred")
         warnings.warn("an old call", stacklevel=1)
-    started, uvicorn, warned = lines_of(capsys)
+    started, gradio, warned = lines_of(capsys)
     assert started.pop("time").endswith("Z")
     assert started == {"level": "info", "event": "started", "model": "Storyteller", "runs": 3}
-    assert uvicorn["logger"] == "uvicorn.error"
-    assert uvicorn["event"] == "two lines and  [31mred"
+    assert gradio["logger"] == "gradio.queueing"
+    assert gradio["event"] == "two lines and  [31mred"
     assert "an old call" in warned["event"]
 
 
