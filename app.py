@@ -42,6 +42,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="answer to this name too, where --host is this machine alone; may be repeated",
     )
+    add(
+        "--share",
+        action="store_true",
+        help="also at a public address, through gradio's tunnel, for 72 hours: for notebooks",
+    )
     add("--port", type=_port, help="port to listen on [7860, or the next free one]")
     add(
         "--runs",
@@ -85,7 +90,8 @@ def _serve(options: argparse.Namespace) -> None:
     start = models.start()
     page = build_page(models, start, runs, limits)
     health = health_route(partial(take_health, page, runs, start.choice.title))
-    settings = launch_settings(trusted_hosts(options.host, options.allow_host), [health])
+    hosts = trusted_hosts(options.host, options.allow_host, options.share)
+    settings = launch_settings(hosts, [health], options.share)
     tell("started", version=gpt2.__version__, model=start.choice.title, **runs.counts())
     host = in_address(options.host)
     try:

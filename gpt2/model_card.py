@@ -185,7 +185,10 @@ def _table(head: tuple[str, str], rows) -> str:
 
 
 def _cell(value: object) -> str:
-    return _one_line(str(value)).replace("|", "\\|")
+    """What is not plain words, perhaps a visitor's, stands as code: neither HTML nor Markdown."""
+    words = _one_line(str(value))
+    shown = words if re.fullmatch(r"[\w .,:;+/%()-]*", words) else _code(words)
+    return shown.replace("|", "\\|")
 
 
 def _code(text: str) -> str:

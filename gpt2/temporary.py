@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
-from gpt2.files import sweep_folder
+from gpt2.files import folder_bytes, sweep_folder
 from gpt2.system import is_own_folder, user_name
 
 _HOUR, _DAY = 3600.0, 86_400.0
@@ -73,6 +73,11 @@ def temp_folder(part: Temporary = Temporary.SCRATCH) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def temp_bytes() -> int:
+    """What lies in the whole folder."""
+    return folder_bytes(temp_root())
 
 
 def sweep_temp(seconds: float | None = None) -> None:

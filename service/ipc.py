@@ -7,6 +7,7 @@
     lock             held by the process that trains for as long as it lives, its pid inside
     heartbeat.json   what that process is doing, at least every second
     worker.log       what it printed
+    reserve          nothing: deleted where the disk is full, to have room to say so
     memorisation.json, exports/   made from the result
 
 A lock of the operating system ends with its process, whatever happens to it, so "dead" is certain
@@ -33,6 +34,7 @@ from train.memorization import Memorization
 from train.states import RunState
 
 LOCK, LOG = "lock", "worker.log"
+RESERVE, RESERVED_BYTES = "reserve", 1 << 16
 KEEPS = ("best", "latest")
 _BEAT_SECONDS = 1.0
 _LOCK_SECONDS = 5.0  # a reader holds the lock for moments only

@@ -118,7 +118,7 @@ class StatusReader:
             best_step=best.step if best else None,
             validation_tokens=min(order.validation_tokens or 0, counted.validation_tokens),
             train_tokens=counted.train_tokens,
-            message=_message(state, record),
+            message=_message(state, record, step),
             notes=(*described.notes, *order.notes),
             config=asdict(config),
             encoding=order.encoding,
@@ -230,13 +230,13 @@ def _evenly(items: list[int], most: int) -> list[int]:
     return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
 
 
-def _message(state: RunState, record: StateRecord) -> str | None:
+def _message(state: RunState, record: StateRecord, step: int) -> str | None:
     if state is not RunState.INTERRUPTED:
         return record.cause if state.is_ended else None
     if record.cause:  # between two slices
         return record.cause
     return (
-        f"Its process died unexpectedly around step {record.step}: the server "
+        f"Its process died unexpectedly around step {step:,}: the server "
         "restarted, or ran out of memory. Everything up to the last checkpoint is kept. Resume "
         "continues from there."
     )

@@ -43,12 +43,12 @@ class Housekeeping:
         own = sum(count for whose, count in claimed if whose == client != "")
         if own + needed > limits.client_disk_bytes:
             raise UserError(
-                f"The runs that were started from your address take {own / 1e6:,.0f} MB, and "
-                f"{needed / 1e6:,.0f} MB more are too much. Discard some that you no longer need."
+                f"The runs that were started from your address take {_size(own)}, and "
+                f"{_size(needed)} more are too much. Discard some that you no longer need."
             )
         if used + needed > limits.disk_bytes or free - needed < limits.free_disk_bytes:
             raise UserError(
-                f"The server has no room for {needed / 1e6:,.0f} MB more. Discard runs that you no "
+                f"The server has no room for {_size(needed)} more. Discard runs that you no "
                 "longer need, or try again later: old ones are deleted in time."
             )
 
@@ -101,6 +101,10 @@ def claim(folder: Path) -> IO[str]:
         file.close()
         raise
     return file
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{max(1, count // 1000)} kB"
 
 
 def _remove(path: Path) -> None:

@@ -91,6 +91,8 @@ def _work(
         used = ipc.read(path, ipc.Ticket).used
         for request in (ipc.Ticket, ipc.Yield):
             ipc.remove(path, request)
+        with suppress(OSError):
+            (path / ipc.RESERVE).write_bytes(bytes(ipc.RESERVED_BYTES))
         run.set_state(RunState.PREPARING)
         try:
             stretch = _Session(run, world, heartbeat, seconds, stop_signaled)
@@ -124,7 +126,9 @@ def _fail(run: RunFolder, cause: str) -> None:
     cause = without_paths(cause.replace(str(run.path), "the run's folder"))
     for request in (ipc.Stop, ipc.Yield):
         ipc.remove(run.path, request)
-    with suppress(DiskFull):  # not even room to write that down
+    with suppress(OSError):
+        (run.path / ipc.RESERVE).unlink()  # where the disk is full, room to write that down
+    with suppress(DiskFull):
         run.set_state(RunState.FAILED, cause=cause)
 
 

@@ -3,9 +3,10 @@
 Gradio reads forms and JSON bodies into memory, no matter how long they are or take, and has many
 routes that neither the page nor its clients use. Here a request is refused before gradio sees it:
 a path that is not open (404), a body that is too large (413) or too slow (408), or more bytes in
-flight than the server has room for (503). A page of another site is refused (403). So is a foreign
-name for this server if it listens only to this machine: otherwise a site whose name points to
-127.0.0.1 could use it on behalf of its visitor (DNS rebinding).
+flight than the server has room for (503), or files for which there is no room (507, 429). A page of
+another site is refused (403). So is a foreign name for this server if it listens
+only to this machine: otherwise a site whose name points to 127.0.0.1 could use it on behalf of its
+visitor (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpt2.files import is_disk_full
+from ui.client import client_of_scope
+from ui.room import UploadRoom
 
 KB, MB = 1 << 10, 1 << 20
 
@@ -33,12 +36,15 @@ class Route:
     methods: tuple[str, ...]
     path: re.Pattern[str]
     body: int = 0
+    files: bool = False  # whether the body is kept on the disk
 
 
-def _route(methods: str, path: str, body: int = 0) -> Route:
-    return Route(tuple(methods.split()), re.compile(path), body)
+def _route(methods: str, path: str, body: int = 0, files: bool = False) -> Route:
+    return Route(tuple(methods.split()), re.compile(path), body, files)
 
 
+SHARE_HOST = ".gradio.live"
+NOTEBOOKS = ("https://*.googleusercontent.com", "https://colab.research.google.com")  # of --share
 # The public functions; the page's own have no address.
 ENDPOINTS = ("generate", "start_run", "run_status", "stop_run", "download_run")
 _CALL = rf"/gradio_api/call/(v2/)?({'|'.join(ENDPOINTS)})"
@@ -58,16 +64,17 @@ ROUTES = (
     # A prompt of 400,000 bytes, escaped.
     _route("POST", rf"{_CALL}/?", 4 * MB),
     _route("POST", r"/gradio_api/(cancel|reset)/?", 16 * KB),
-    _route("POST", r"/gradio_api/upload", 22 * MB),
+    _route("POST", r"/gradio_api/upload", 22 * MB, files=True),
 )
 MAX_BYTES_IN_FLIGHT = 160 * MB  # in all bodies that are arriving
 _SLOWEST = 64 * KB  # bytes per second; a slower body is refused
 _GRACE_SECONDS = 20.0  # for every body
 _DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 64 * MB  # of a body that is refused
-# The Hub shows a Space in a frame.
-_POLICY = "frame-ancestors 'self' https://huggingface.co; base-uri 'self'; object-src 'none'"
+_POLICY = "frame-ancestors {}; base-uri 'self'; object-src 'none'"
+FRAMES = ("'self'", "https://huggingface.co")  # the Hub shows a Space in a frame
+# What a run writes, and whose it is, is for nobody's cache.
+_PRIVATE = re.compile(r"/gradio_api/(queue|call|run|file=|upload|cancel|reset|heartbeat).*")
 HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
@@ -90,21 +97,29 @@ class FrontDoor:
         app: ASGIApp,
         routes: tuple[Route, ...] = ROUTES,
         hosts: frozenset[str] | None = None,
+        frames: Sequence[str] = (),
     ) -> None:
-        """`hosts` are the names under which this server may be called; None: any."""
+        """`hosts` are the names under which this server may be called, ".name" for any below it;
+        None: any. `frames` are sites that may show it in a frame, beside `FRAMES`."""
         self._app, self._routes, self._hosts = app, routes, hosts
+        policy = _POLICY.format(" ".join([*FRAMES, *frames]))
+        self._headers = ((b"content-security-policy", policy.encode()), *HEADERS)
         self._in_flight = 0
+        self._uploads = UploadRoom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        answer = _Answer(send, self._headers, _path(scope))
         try:
             check_names(dict(scope["headers"]), self._hosts)
-            limit = find_route(self._routes, scope["method"], _path(scope)).body
+            route = find_route(self._routes, scope["method"], _path(scope))
+            limit = route.body
             if _announced(scope) > limit:
                 raise _too_large(limit)
+            if route.files:
+                self._require_room(scope, limit)
             body = _Body(self, receive, limit)
             try:
                 await self._app(scope, body.receive, answer.guarded(body))
@@ -122,6 +137,11 @@ class FrontDoor:
                 raise body.refusal
         except Refused as refused:
             await answer.refuse(refused, receive)
+
+    def _require_room(self, scope: Scope, most: int) -> None:
+        refused = self._uploads.refusal(client_of_scope(scope), _announced(scope) or most)
+        if refused:
+            raise Refused(*refused)
 
     def take(self, count: int) -> None:
         """Make room for that many more bytes. `Refused` if there is none."""
@@ -170,8 +190,9 @@ class _Body:
 class _Answer:
     """The response: with our headers, and with nothing from gradio if a body was refused."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]], path: str) -> None:
+        self._send, self._headers = send, headers
+        self._private = _PRIVATE.fullmatch(path) is not None
         self.begun = False
 
     def guarded(self, body: _Body) -> Send:
@@ -180,10 +201,16 @@ class _Answer:
                 return
             if message["type"] == "http.response.start":
                 self.begun = True
-                message = message | {"headers": [*message.get("headers", ()), *HEADERS]}
+                message = message | {"headers": self._with_own(message.get("headers", ()))}
             await self._send(message)
 
         return send
+
+    def _with_own(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        if self._private:
+            headers = [pair for pair in headers if pair[0].lower() != b"cache-control"]
+            headers.append((b"cache-control", b"no-store"))
+        return [*headers, *self._headers]
 
     async def end(self) -> None:
         """Of a stream that broke off."""
@@ -201,9 +228,9 @@ class _Answer:
             (b"connection", b"close"),
         ]
         start = {"type": "http.response.start", "status": refused.status}
-        await self._send(start | {"headers": [*headers, *HEADERS]})
+        await self._send(start | {"headers": [*headers, *self._headers]})
         await self._send({"type": "http.response.body", "body": words, "more_body": True})
-        if refused.status in (413, 507):
+        if refused.status in (413, 429, 507):
             await _drain(receive)
         await self.end()
 
@@ -241,7 +268,7 @@ def find_route(routes: tuple[Route, ...], method: str, path: str) -> Route:
 def check_names(headers: dict[bytes, bytes], hosts: frozenset[str] | None) -> None:
     """`Refused` for another site's page, and for a name that is not one of `hosts`."""
     host = headers.get(b"host", b"").decode("latin-1").lower()
-    if hosts is not None and name_of(host) not in hosts:
+    if hosts is not None and not _is_named(name_of(host), hosts):
         raise Refused(403, "This server has a different name. Start it with --allow-host NAME.")
     origin = headers.get(b"origin")
     if origin is None:  # a program, or a page that only reads
@@ -250,6 +277,10 @@ def check_names(headers: dict[bytes, bytes], hosts: frozenset[str] | None) -> No
     forwarded = headers.get(b"x-forwarded-host", b"").decode("latin-1").lower()
     if site not in {host, forwarded.split(",")[0].strip()} - {""}:
         raise Refused(403, "Another site may not use this page.")
+
+
+def _is_named(name: str, hosts: frozenset[str]) -> bool:
+    return name in hosts or any(name.endswith(one) for one in hosts if one.startswith("."))
 
 
 def name_of(host: str) -> str:
@@ -269,8 +300,13 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-def trusted_hosts(listening: str, allowed: Sequence[str]) -> frozenset[str] | None:
-    """The names of a server that listens on `listening`: any, unless that is only this machine."""
+def trusted_hosts(
+    listening: str, allowed: Sequence[str], share: bool = False
+) -> frozenset[str] | None:
+    """The names of a server that listens on `listening`: any, unless that is only this machine.
+    With `share`, gradio's tunnel calls it by a name of its own."""
+    if share:
+        allowed = [*allowed, SHARE_HOST]
     if not is_loopback(listening):
         return None
     return frozenset({"localhost", "127.0.0.1", "::1", listening, *map(str.lower, allowed)})

@@ -22,6 +22,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -33,7 +34,7 @@ import gradio.routes
 from gradio.blocks import BlockFunction
 from gradio.components.api_component import Api
 from gradio.data_classes import PredictBody
-from gradio.route_utils import FnIndexInferError, GradioUploadFile
+from gradio.route_utils import FnIndexInferError, GradioMultiPartParser, GradioUploadFile
 from gradio.state_holder import SessionState
 from gradio_client import utils as client_utils
 from starlette.exceptions import HTTPException
@@ -165,6 +166,7 @@ def harden() -> None:
     gradio.queueing.Queue = FairQueue
     if not hasattr(GradioUploadFile.__init__, "__wrapped__"):
         GradioUploadFile.__init__ = _with_own_path(GradioUploadFile.__init__)
+        GradioMultiPartParser.parse = _leaving_nothing(GradioMultiPartParser.parse)
 
 
 def _with_own_path(init: Callable[..., None]) -> Callable[..., None]:
@@ -176,6 +178,22 @@ def _with_own_path(init: Callable[..., None]) -> Callable[..., None]:
         self.sha.update(secrets.token_bytes(32))
 
     return salted
+
+
+def _leaving_nothing(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """An upload that breaks off, in whatever way, leaves no file."""
+
+    @functools.wraps(parse)
+    async def whole(self: GradioMultiPartParser) -> Any:
+        try:
+            return await parse(self)
+        except BaseException:
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise
+
+    return whole
 
 
 def _get_function(blocks: gr.Blocks, api_name: str | None, body: PredictBody) -> BlockFunction:

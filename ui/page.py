@@ -15,7 +15,7 @@ from service.runs import Runs
 from ui.api import add_api
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
-from ui.front_door import FrontDoor
+from ui.front_door import NOTEBOOKS, FrontDoor
 from ui.hardening import SESSIONS, Page, explain_request, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
@@ -42,16 +42,19 @@ def build_page(models: Models, start: Loaded, runs: Runs | NoRuns, limits: Limit
     return page.queue(api_open=False, max_size=None)
 
 
-def launch_settings(hosts: frozenset[str] | None = None, routes: Sequence[Route] = ()) -> dict:
-    """Arguments for `launch`: nothing is shared or monitored, and no internal error is shown.
-    `hosts` are the names that it answers to; None: any. `routes` come beside gradio's."""
+def launch_settings(
+    hosts: frozenset[str] | None = None, routes: Sequence[Route] = (), share: bool = False
+) -> dict:
+    """Arguments for `launch`: nothing is monitored, and no internal error is shown. `hosts` are the
+    names that it answers to; None: any. `routes` come beside gradio's. `share`: through gradio's
+    tunnel, at an address that everybody can reach, and in notebooks."""
     return {
         "theme": make_theme(),
         "css_paths": STYLESHEETS,
         "js": SCRIPT.read_text(encoding="utf-8"),
         "footer_links": ["api"],
         "app_kwargs": {
-            "middleware": [Middleware(FrontDoor, hosts=hosts)],
+            "middleware": [Middleware(FrontDoor, hosts=hosts, frames=NOTEBOOKS if share else ())],
             "routes": [*routes],
             "exception_handlers": {RequestValidationError: explain_request},
         },
@@ -60,6 +63,6 @@ def launch_settings(hosts: frozenset[str] | None = None, routes: Sequence[Route]
         "run_history": False,
         "enable_monitoring": False,
         "show_error": False,
-        "share": False,
+        "share": share,
         "state_session_capacity": SESSIONS,
     }

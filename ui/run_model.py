@@ -16,7 +16,7 @@ from service.status import RunStatus
 from ui.finetune.run_html import pill
 from ui.words import ago
 
-_NAME = re.compile(r"run:([0-9a-f]{32})(?:@(\d{1,9}))?")
+_NAME = re.compile(r"run:([0-9a-f]{32})(?:@([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,16 @@ def test_no_text_breaks_out_of_its_place(text, folder):
     assert headings == [line for line in plain.text.splitlines() if line.startswith("## ")]
 
 
+@pytest.mark.parametrize(
+    "prompt", ["<script>alert(1)</script>", "![x](http://a.b/beacon)", "a | b", "[a](javascript:b)"]
+)
+def test_a_visitors_prompt_in_the_table_is_code(prompt, folder):
+    """It stood there as raw HTML."""
+    text = read(folder, full_facts(training={"sample_prompt": prompt, "steps": 60})).text
+    assert f"| sample_prompt | `{prompt.replace('|', chr(92) + '|')}` |" in text
+    assert "| steps | 60 |" in text
+
+
 def test_a_character_models_card_says_that_transformers_has_no_tokenizer(
     make_model, characters, tmp_path
 ):

@@ -408,7 +408,7 @@ def test_one_address_cannot_fill_the_queue_or_the_disk(open_runs, base):
     runs.create(make_request(base), new_id())
     runs.discard_all()
     runs = open_runs(replace(limits, client_disk_bytes=100), "other")
-    with pytest.raises(UserError, match="from your address take 0 MB, and"):
+    with pytest.raises(UserError, match="from your address take 1 kB, and"):
         runs.create(make_request(base), new_id(), "1.2.3.4")
 
 

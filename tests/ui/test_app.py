@@ -399,6 +399,14 @@ def test_copied_python_and_command_line_repeat_the_text(server, tiny, settings):
     assert texts_of(["bash", "-c", command]) == NASTY + text + "\n"
 
 
+def test_the_copied_command_line_of_a_dash_continues_a_dash(server, tiny, settings):
+    """It read standard input, and waited for ever."""
+    changes = {name: getattr(settings, name) for name in FIELDS if hasattr(settings, name)}
+    _, (text,) = generate(server, prompt="-", **changes)
+    command = as_command(str(tiny), "-", settings)
+    assert texts_of(["bash", "-c", command]) == "-" + text + "\n"
+
+
 def test_copied_curl_repeats_the_text(server, settings):
     changes = {name: getattr(settings, name) for name in FIELDS if hasattr(settings, name)}
     _, expected = generate(server, prompt=NASTY, **changes)

@@ -390,7 +390,7 @@ def test_a_visitor_gets_an_id_once_and_keeps_it():
 
 
 NO_RUNS = [None, 5, RUN, "run:", "run:../../etc", f" run:{RUN}", f"run:{RUN.upper()}"]
-NO_RUNS += [f"run:{RUN}@{step}" for step in ("", "x", "1/..", -1, 10**12)]
+NO_RUNS += [f"run:{RUN}@{step}" for step in ("", "x", "1/..", -1, 10**12, "１２")]
 
 
 @pytest.mark.parametrize("name", NO_RUNS)

@@ -395,3 +395,24 @@ def test_a_call_by_position_written_before_an_argument_was_added_still_works(ser
     answer = call(server, "start_run", ["too short"])
     assert "event: error" in answer
     assert "200" in answer or "tokens" in answer
+
+
+def test_what_a_run_writes_is_for_nobodys_cache(server):
+    for path in ("/gradio_api/queue/data?session_hash=a", "/gradio_api/call/run_status/none"):
+        with urllib.request.urlopen(server.url + path, timeout=10) as answer:
+            assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_shared_page_answers_to_the_tunnels_names_and_in_notebooks():
+    hosts = trusted_hosts("127.0.0.1", [], share=True)
+    for host, status in (("a1b2.gradio.live", 200), ("gradio.live.evil.com", 403), ("x.com", 403)):
+        app = FrontDoor(hello, hosts=hosts, frames=front_door.NOTEBOOKS)
+        answer = TestClient(app).get("/", headers={"Host": host})
+        assert answer.status_code == status
+        assert "colab.research.google.com" in answer.headers["Content-Security-Policy"]
+    assert not is_loopback("a1b2.gradio.live")  # so nobody there is this machine's owner
+
+
+async def hello(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import uuid
+from pathlib import Path
 
 import pytest
+from gradio.utils import get_upload_folder
 
 from tests.support.app_server import make_tiny_model, serve, wait_until
-from ui import turns
+from ui import room, turns
 from ui.client import client_of_scope
 from ui.hardening import SESSIONS_OF_CLIENT
 from ui.turns import CLIENT_PLACES, LANE_PLACES, UNREAD_SESSIONS, LightHandlers, Turns
@@ -95,7 +98,7 @@ def test_a_look_and_a_stop_are_answered_while_others_wait_for_a_model(server, sl
 def test_a_lane_that_is_full_says_so(server, slow):
     addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
     given = [
-        begin(server, "generate", SHORT, address)
+        begin(server, "generate", SHORT | {"max_new_tokens": 40}, address)
         for address in addresses
         for _ in range(CLIENT_PLACES)
     ]
@@ -209,21 +212,56 @@ def test_the_address_is_the_one_that_the_last_proxy_saw(monkeypatch, space, forw
     assert client_of_scope({"client": ("10.0.0.9", 1), "headers": headers}) == client
 
 
+def upload(server, content: bytes = b"the same text", address: str = HERE) -> tuple[int, str]:
+    boundary = "x" * 20
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n'
+        "Content-Type: text/plain\r\n\r\n"
+    )
+    body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), 30, source_address=(address, 0))
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    try:
+        connection.request("POST", "/gradio_api/upload", body, kind)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
 def test_the_same_file_of_two_visitors_is_two_files(server):
     """Once, the first to be done deleted it for the second: "your file is gone"."""
-    paths = []
-    for address in (HERE, THERE):
-        boundary = "x" * 20
-        form = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n'
-            f"Content-Type: text/plain\r\n\r\nthe same text\r\n--{boundary}--\r\n"
-        )
-        host, _, port = server.url.removeprefix("http://").partition(":")
-        connection = http.client.HTTPConnection(host, int(port), 30, source_address=(address, 0))
-        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        connection.request("POST", "/gradio_api/upload", form, kind)
-        answer = connection.getresponse()
-        assert answer.status == 200
-        paths += json.loads(answer.read())
-        connection.close()
+    paths = [json.loads(upload(server, address=address)[1])[0] for address in (HERE, THERE)]
     assert len(set(paths)) == 2
+    assert all(Path(path).read_bytes() == b"the same text" for path in paths)
+
+
+def test_uploads_have_room_in_all_and_each_client_so_much_in_a_while(server, monkeypatch):
+    monkeypatch.setattr(room, "CLIENT_BYTES", 3000)
+    address = "127.0.3.1"
+    assert [upload(server, bytes(1000), address)[0] for _ in range(4)] == [200, 200, 429, 429]
+    assert "Wait a while" in upload(server, bytes(1000), address)[1]
+    assert upload(server, bytes(1000), "127.0.3.2")[0] == 200
+    monkeypatch.setattr(room, "CLIENT_SECONDS", 0.0)
+    assert upload(server, bytes(1000), address)[0] == 200
+    monkeypatch.setattr(room, "TEMPORARY_BYTES", 500)
+    status, words = upload(server, bytes(1000), "127.0.3.3")
+    assert (status, "no room for more files" in words) == (507, True)
+
+
+def test_an_upload_that_breaks_off_leaves_no_file(server):
+    """Once, 75 of 75 MB of such uploads stayed for ever."""
+    place = Path(get_upload_folder())
+    place.mkdir(parents=True, exist_ok=True)
+    before = set(place.iterdir())
+    head = (
+        b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
+    )
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 10) as line:
+        line.sendall(head + bytes(500_000))
+        wait_until(lambda: set(place.iterdir()) - before, "the file")
+    wait_until(lambda: not set(place.iterdir()) - before, "its end")

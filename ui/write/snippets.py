@@ -51,9 +51,11 @@ print(*texts, sep="\\n\\n---\\n\\n")
 
 
 def as_command(model: str, prompt: str, sampling: Sampling) -> str:
-    """Runs in the project's folder. A prompt that looks like a flag or stdin goes after `--`."""
+    """Runs in the project's folder. A prompt that looks like a flag goes after `--`; a dash alone,
+    which stands for standard input, comes from there."""
     words = ["python", "-m", "gpt2", "generate", "--model", model, *as_flags(sampling)]
-    return shlex.join([*words, "--", prompt])
+    line = shlex.join([*words, "--", prompt])
+    return f"printf %s - | {line}" if prompt == "-" else line
 
 
 def as_curl(model: str, prompt: str, sampling: Sampling, server: str) -> str:
