@@ -7,6 +7,7 @@ limit is part of what a refusal is.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -44,7 +45,7 @@ def stage(hub, tmp_path_factory):
     folder = tmp_path_factory.mktemp("abuse")
     base = make_base(folder / "models" / "toy")
     with running_app(folder / "server", str(base), HF_ENDPOINT=hub.url) as app:
-        yield Stage.of(app, "toy", "http://127.0.0.1:9")
+        yield replace(Stage.of(app, "toy", "http://127.0.0.1:9"), patience=20.0)
 
 
 def kinds() -> list[str]:

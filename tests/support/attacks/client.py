@@ -22,7 +22,7 @@ def send_by_client(stage: Stage, every: int = 1) -> Row:
             reply = Reply(200, str(client.predict(**order)))
         except Exception as error:  # the client's own kinds vary
             reply = Reply(400, str(error), time.monotonic() - begun)
-        row.add(name, reply, judge(Attack("client", name, _given), reply))
+        row.add(name, reply, judge(Attack("client", name, _given), reply, stage.patience))
     row.faults += [f"logged {line[:300]}" for line in stage.app.errors(seen)[:3]]
     return row
 

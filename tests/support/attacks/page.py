@@ -39,7 +39,7 @@ def everywhere(value: object = None, count: int | None = None):
             size = len(function["inputs"]) if count is None else count
             reply = stage.site.event(function, [value] * size)
             one = Attack("page", function["api_name"], send, Expected.EITHER)
-            if judge(one, reply):
+            if judge(one, reply, stage.patience):
                 place = f"{function['api_name']} ({function['id']}): "
                 return Reply(reply.status, place + reply.text[-2000:], reply.seconds)
         return worst
