@@ -1,7 +1,7 @@
 """Texts that are written together, a token of each at a time; they join and leave at any step.
 
-A `Row` is one text: its tokens, its cache, and how it draws. `read` takes the next chunk of a
-prompt, `step` draws one token for each row that is ready. Both know no visitors and no order: whose
+A `BatchRow` is one text: its tokens, its cache, and how it draws. `read_row` takes the next chunk
+of a prompt, `step_rows` draws one token for each row that is ready. Neither knows visitors: whose
 turn it is belongs to `service.engine`. A row's tokens are those of `gpt2.generate.generate_batch`,
 bit for bit, whichever rows are stepped with it (see `gpt2.decode`).
 """
@@ -20,7 +20,7 @@ from gpt2.sampling import Sampling, sample_among
 from gpt2.sampling_rows import Draw, sample_rows
 
 
-class Row:
+class BatchRow:
     """One text, from its prompt's ids (at least one) on."""
 
     def __init__(
@@ -47,9 +47,9 @@ class Row:
         generator = torch.Generator().manual_seed(sampling.seed)
         self._draw = Draw(self._recent, sampling, generator)
 
-    def fork(self, sample: int) -> Row:
+    def fork(self, sample: int) -> BatchRow:
         """Another sample of the same prompt, which has just been read."""
-        other = object.__new__(Row)
+        other = object.__new__(BatchRow)
         other.__dict__ |= self.__dict__
         other.context, other.cache = list(self.context), self.cache.repeat(1)
         other._recent = self._recent.clone()
@@ -59,11 +59,12 @@ class Row:
 
     @property
     def is_ready(self) -> bool:
-        """Whether `step` may take it; otherwise it is to `read`."""
-        return self.logits is not None or self._missing == 1
+        """Whether `step_rows` may take it; otherwise it is for `read_row`."""
+        return self.logits is not None or self.missing == 1
 
     @property
-    def _missing(self) -> int:
+    def missing(self) -> int:
+        """How many tokens the cache is to take before the next one is drawn."""
         return len(self.context) - self.cache.length
 
     def draw_alone(self, logits: Tensor) -> int | None:
@@ -93,14 +94,14 @@ def capacity_of(model: GPT2, prompt: int, sampling: Sampling) -> int:
     return min(model.config.n_positions, prompt + sampling.max_new_tokens)
 
 
-def read(model: GPT2, row: Row) -> int:
+def read_row(model: GPT2, row: BatchRow) -> int:
     """Read the row's next chunk; how many tokens it had."""
     before = row.cache.length
     row.logits = read_chunk(model, row.context, row.cache)
     return row.cache.length - before
 
 
-def step(model: GPT2, rows: Sequence[Row], at_once: int, vocabulary: int) -> list[int]:
+def step_rows(model: GPT2, rows: Sequence[BatchRow], at_once: int, vocabulary: int) -> list[int]:
     """The next token of each row, all of them ready. `at_once` are computed together; only ids
     below `vocabulary` are drawn. A call that raises can be repeated for some of the rows."""
     waiting = [row for row in rows if row.logits is None]

@@ -53,17 +53,22 @@ def generate_pieces(
 ) -> Iterator[Piece]:
     """A piece for every token of every unfinished sample. `UserError` for an unusable prompt."""
     prompt_ids, openings = read_prompt(tokenizer, prompt)
-    end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
-    texts = [
-        SampleText(index, tokenizer, sampling, end, has=b" " if openings else b"")
-        for index in range(sampling.samples)
-    ]
+    texts = texts_of(tokenizer, sampling, openings)
     for tokens in generate_batch(model, prompt_ids, sampling, tokenizer.vocab_size, openings):
         for text, token in zip(texts, tokens):
             if not text.finished:
                 yield text.add(token)
         if all(text.finished for text in texts):
             return
+
+
+def texts_of(
+    tokenizer: Tokenizer, sampling: Sampling, openings: list[int] | None
+) -> list[SampleText]:
+    """A text to fill for each sample, of a prompt that `read_prompt` has read."""
+    end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
+    has = b" " if openings else b""
+    return [SampleText(index, tokenizer, sampling, end, has) for index in range(sampling.samples)]
 
 
 def generate_tokens(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> Iterator[int]:

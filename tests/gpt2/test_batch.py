@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2.batch import Row, read, step
+from gpt2.batch import BatchRow, read_row, step_rows
 from gpt2.decode import chunk_of, decode_rows, read_all, rows_are_independent, rows_at_once
 from gpt2.generate import generate_batch
 from gpt2.inference import load_for_inference
@@ -57,13 +57,13 @@ def together(
     while waiting or rows:
         while waiting and len(rows) < most and (not rows or choose.random() < 0.7):
             index, (prompt, how) = waiting.pop()
-            rows[index] = Row(model, prompt, how)
+            rows[index] = BatchRow(model, prompt, how)
         for row in rows.values():
             if not row.is_ready and choose.random() < 0.7:
-                read(model, row)
+                read_row(model, row)
         ready = [i for i, row in rows.items() if row.is_ready and choose.random() < 0.95]
         if ready:
-            tokens = step(model, [rows[i] for i in ready], at_once, vocabulary)
+            tokens = step_rows(model, [rows[i] for i in ready], at_once, vocabulary)
             for index, token in zip(ready, tokens):
                 texts[index].append(token)
                 if len(texts[index]) == requests[index][1].max_new_tokens:
@@ -134,16 +134,16 @@ def test_one_step_over_the_flat_arguments_is_the_modules_forward(packed):
 
 def test_samples_fork_after_their_prompt_and_are_the_single_runs(packed):
     how = Sampling(max_new_tokens=70, seed=5, samples=3)
-    first = Row(packed, [7, 8, 9], how)
-    read(packed, first)
+    first = BatchRow(packed, [7, 8, 9], how)
+    read_row(packed, first)
     rows = [first, first.fork(1), first.fork(2)]
     texts: list[list[int]] = [[], [], []]
     while len(texts[0]) < 70:
         for row in rows:
             if not row.is_ready:
-                read(packed, row)
+                read_row(packed, row)
         if all(row.is_ready for row in rows):
-            for text, token in zip(texts, step(packed, rows, 32, 211)):
+            for text, token in zip(texts, step_rows(packed, rows, 32, 211)):
                 text.append(token)
     assert list(zip(*texts)) == [tuple(row) for row in generate_batch(packed, [7, 8, 9], how)]
     single = replace(how, samples=1)
