@@ -84,33 +84,33 @@ def _decode_packed(model: PackedGPT2, tokens: Sequence[int], caches: Sequence[KV
     x = F.embedding(last_ids, model.wte.weight) + F.embedding(
         torch.tensor([*positions, *positions[-1:] * again]), model.wpe.weight
     )  # (rows, C)
-    past = [_Past(cache) for cache in caches]
-    dtype, shape = caches[0].slab.dtype, (rows, 3, config.n_head, -1)
+    ends, seen = zip(*(_views(cache) for cache in caches))
+    dtype, shape = caches[0].slab.dtype, (rows, 3, config.n_head, config.n_embd // config.n_head)
     for index, layer in enumerate(model.flat):
         heads = linear(torch.layer_norm(x, *layer.norm_1), *layer.qkv).view(shape).to(dtype)
-        torch._foreach_copy_([one.ends[index] for one in past], heads[:count, 1:].unbind())
+        torch._foreach_copy_([own[index] for own in ends], heads[:count, 1:].unbind())
         queries = heads[:count, :1, :, None].unbind()  # each (1, H, 1, D)
-        seen = [one.seen[index] for one in past]
-        mixed = [F.scaled_dot_product_attention(query, *pair) for query, pair in zip(queries, seen)]
+        mixed = [
+            F.scaled_dot_product_attention(query, own[2 * index], own[2 * index + 1])
+            for query, own in zip(queries, seen)
+        ]
         mixed = torch.cat([*mixed, *mixed[-1:] * again]).view(rows, -1).to(x.dtype)
         x = x + linear(mixed, *layer.projection)
         wide = linear(torch.layer_norm(x, *layer.norm_2), *layer.up)
         x = x + linear(wide, *layer.down)
     for cache in caches:
         cache.length += 1
-    return linear(torch.layer_norm(x, *norm_arguments(model.ln_f)), *model.packed_head.product)[
-        :count
-    ]
+    final = torch.layer_norm(x, *norm_arguments(model.ln_f))
+    return linear(final, *model.packed_head.product)[:count]
 
 
-class _Past:
-    """Views of a row's cache in all layers: where the next token goes, and all up to it."""
-
-    def __init__(self, cache: KVCache) -> None:
-        slab = cache.slab[:, :, 0]  # (layers, 2, H, capacity, D)
-        self.ends = slab.select(3, cache.length).unbind()  # each (2, H, D)
-        pairs = slab.narrow(3, 0, cache.length + 1).unsqueeze(2)
-        self.seen = [pair.unbind() for pair in pairs.unbind()]  # each twice (1, H, S, D)
+def _views(cache: KVCache) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Of a row's cache: where each layer's next key and value go, (2, H, D), and then all keys and
+    all values of each layer up to them, (1, H, S, D)."""
+    layers, _, _, heads, capacity, size = cache.slab.shape
+    ends = cache.slab.view(layers, 2, heads, capacity, size).select(3, cache.length).unbind()
+    whole = cache.slab.view(2 * layers, 1, heads, capacity, size)
+    return ends, whole.narrow(3, 0, cache.length + 1).unbind()
 
 
 def rows_at_once(model: GPT2) -> int:

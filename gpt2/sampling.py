@@ -119,9 +119,9 @@ def penalize(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
     """Weaken every token of `context` (ids, repeats allowed): logits / penalty, negative ones *."""
     if penalty == 1.0:
         return logits
-    scores = logits[context]
+    scores = logits.gather(0, context)
     weaker = torch.where(scores < 0, scores * penalty, scores / penalty)
-    return logits.index_put((context,), weaker)
+    return logits.scatter(0, context, weaker)
 
 
 def candidates(
