@@ -6,13 +6,13 @@
 
 It starts the app in a process of its own; `--app DIR`, which may be repeated, starts another
 checkout, say of an earlier commit. All servers take turns, at every number of clients. Every client
-asks for `--tokens` tokens with a prompt of its own, some short, some long; a burst is one request of
-each at the same moment. Before each there is one that is not timed, of which a third leave at their
-first words. The same clients can ask llama.cpp's server, with as many slots as clients, for a model
-converted from the same folder; and `transformers` generates the same texts one after the other.
+asks for `--tokens` tokens with a prompt of its own, some short, some long; a burst is one request
+of each at the same moment. Before each there is one that is not timed, of which a third leave at
+their first words. The same clients can ask llama.cpp's server, with as many slots as clients, for a
+model converted from the same folder; `transformers` generates the texts one after the other.
 
-Columns: tokens a second of all together and of a client (median); seconds to the first words (median
-and p95) and between words (p95); how many were refused in words, or failed; peak memory.
+Columns: tokens a second of all together and of a client (median); seconds to the first words
+(median and p95) and between words (p95); how many were refused in words, or failed; peak memory.
 """
 
 from __future__ import annotations
