@@ -56,10 +56,14 @@ class EngineLimits:
     waiting: int = 64  # requests
     waiting_per_visitor: int = 16
     cache_bytes: int = 1 << 30  # keys and values of all rows; a single request may have more
-    prefix_bytes: int = 1 << 27  # of prompts, kept for their visitors
+    prefix_bytes: int = 1 << 26  # of prompts, kept for their visitors
     unread_pieces: int = 1000  # of a request, before it pauses
     unread_seconds: float = 60.0  # before it ends
     idle_seconds: float = 5.0  # before the thread ends
+
+
+class _Nobody:
+    """The visitor of a single request, whose prompt nobody will ask for again."""
 
 
 @dataclass(eq=False)
@@ -95,7 +99,7 @@ class Engine:
     def submit(self, prompt: str, sampling: Sampling, visitor: Hashable | None = None) -> Stream:
         """The pieces that `generate_pieces` yields. `UserError` for an unusable prompt, and if too
         many requests wait. `visitor`, any hashable value, is who shares turns and prompts."""
-        request = self._make_request(prompt, sampling, object() if visitor is None else visitor)
+        request = self._make_request(prompt, sampling, visitor or _Nobody())
         with self._changed:
             self._refuse_if_busy(request)
             self._waiting.add(request.visitor, request)
@@ -255,7 +259,8 @@ class Engine:
     def _fork(self, request: _Request) -> None:
         """The prompt has been read: what follows is each sample's own."""
         first = request.rows[0]
-        self._prefixes.keep(request.visitor, request.tokens, first.cache)
+        if not isinstance(request.visitor, _Nobody):
+            self._prefixes.keep(request.visitor, request.tokens, first.cache)
         request.rows |= {i: first.fork(i) for i in range(1, request.sampling.samples)}
         request.is_read = True
 

@@ -22,7 +22,7 @@ from service.verdict import verdict
 from ui.context import PageContext
 from ui.finetune.downloads import make_download
 from ui.finetune.upload import take_upload
-from ui.generation import SETTINGS, WORKER, Step, parse_request, stream_step
+from ui.generation import AT_ONCE, SETTINGS, WORKER, Step, parse_request, stream_step
 from ui.messages import guard
 from ui.visitor import as_id
 
@@ -56,7 +56,7 @@ def _add_generate(context: PageContext) -> None:
 
     model = Setting("", name="model", kind="str", default=context.start.choice.name)
     _declare(generate, (model, *_GENERATE_SETTINGS))
-    gr.api(generate, api_name="generate", concurrency_id=WORKER, concurrency_limit=1)
+    gr.api(generate, api_name="generate", concurrency_id=WORKER, concurrency_limit=AT_ONCE)
 
 
 def _declare(endpoint, settings: tuple[Setting, ...]) -> None:

@@ -11,6 +11,7 @@ from ui.api import add_api
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
 from ui.front_door import FrontDoor
+from ui.generation import AT_ONCE
 from ui.hardening import Page, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
@@ -54,4 +55,6 @@ def launch_settings(hosts: frozenset[str] | None = None) -> dict:
         "show_error": False,
         "share": False,
         "state_session_capacity": 1000,
+        # A text that is being written holds a thread, which sleeps; others must find one too.
+        "max_threads": AT_ONCE + 40,
     }

@@ -21,7 +21,7 @@ from ui.finetune.publish import (
     publish,
 )
 from ui.finetune.updates import RunView
-from ui.generation import WORKER, Step, check_prompt, stream_step
+from ui.generation import AT_ONCE, WORKER, Step, check_prompt, stream_step
 from ui.messages import error_line, guard, line
 from ui.models import Loaded
 from ui.run_model import RunModel
@@ -73,16 +73,16 @@ class RunResults:
         status = self.context.runs.status(model.run)
         models = self.context.models
         pair = (models.load_base(model.run), models.load(model.name))
-        yield from self._write_both(status, words, pair)
+        yield from self._write_both(status, words, pair, Visitor.parse(kept).owner)
 
     def _write_both(
-        self, status: RunStatus, prompt: str, pair: tuple[Loaded, Loaded]
+        self, status: RunStatus, prompt: str, pair: tuple[Loaded, Loaded], visitor: str | None
     ) -> Iterator[str]:
         seed = (status.config or {}).get("seed", 0)
         sampling = Sampling(max_new_tokens=COMPARED_TOKENS, seed=seed)
         texts, titles = ["", ""], [loaded.choice.title for loaded in pair]
         for index, loaded in enumerate(pair):
-            for step in stream_step(loaded, Step(prompt), sampling):
+            for step in stream_step(loaded, Step(prompt), sampling, visitor):
                 texts[index] = step.texts[0]
                 yield samples_html.comparison(prompt, texts[0], [(texts[1], False)], *titles, seed)
         spans = self.context.runs.memorized_spans(status.id, texts[1])
@@ -141,7 +141,7 @@ class RunResults:
             [context.visitor, panel.prompt, panel.checkpoint],
             [panel.compared],
             concurrency_id=WORKER,
-            concurrency_limit=1,
+            concurrency_limit=AT_ONCE,
             **heavy,
         )
         inputs = [*chosen, panel.repository, panel.private]
