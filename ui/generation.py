@@ -120,4 +120,5 @@ def stream_step(
                 counts[piece.sample] = piece.tokens
                 endings[piece.sample] = piece.stop_reason
             yield snapshot()
-            pause = _SECONDS_BETWEEN_STEPS
+            # Sending a step takes as long as writing several tokens: with many readers, fewer.
+            pause = _SECONDS_BETWEEN_STEPS * min(2.0, max(1.0, loaded.engine.rows_in_use / 16))
