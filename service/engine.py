@@ -24,8 +24,10 @@ Failures. What goes wrong in a request is raised to its reader alone.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
+import weakref
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
@@ -46,6 +48,7 @@ from service.waiting import Turns
 # processes compute too: two threads of the storyteller wait for each other 10 times as long.
 _MANY_THREADS = 20e6
 _THREADS = torch.get_num_threads()
+_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 STOPPING = "The server is stopping. Try again in a moment."
 
 
@@ -95,6 +98,7 @@ class Engine:
         self._closed = False
         self._last_read: dict[Hashable, int] = {}  # when a visitor's prompt was read, by turns
         self._turn = itertools.count(1)
+        _ENGINES.add(self)
 
     def submit(self, prompt: str, sampling: Sampling, visitor: Hashable | None = None) -> Stream:
         """The pieces that `generate_pieces` yields. `UserError` for an unusable prompt, and if too
@@ -130,7 +134,8 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Requests that have not been let in."""
-        return self._waiting.count()
+        with self._changed:
+            return self._waiting.count()
 
     @property
     def is_working(self) -> bool:
@@ -315,6 +320,13 @@ class Engine:
     def _end_all(self, error: UserError) -> None:
         for request in [*self._active, *self._waiting.remove(lambda one: True)]:
             self._end(request, error)
+
+
+@atexit.register
+def close_engines() -> None:
+    """A thread that still computes while Python ends would abort the process."""
+    for engine in list(_ENGINES):
+        engine.close()
 
 
 def threads_for(model: GPT2) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +23,7 @@ from gpt2.sampling import Sampling
 from service import engine as module
 from service.engine import Engine, EngineLimits
 
+ROOT = Path(__file__).resolve().parents[2]
 LIMITS = EngineLimits(idle_seconds=0.05)
 LONG = Sampling(max_new_tokens=5000, stop_at_end_of_text=False)
 
@@ -255,28 +259,25 @@ def test_one_visitor_cannot_take_all_rows_or_the_whole_queue(start, model, chara
         stream.cancel()
 
 
-def test_visitors_take_turns_not_requests(start):
+def test_visitors_take_turns_not_requests(start, monkeypatch):
+    begun: list[int] = []
+    real = module.BatchRow
+
+    def note(model, tokens, sampling, openings):
+        begun.append(sampling.seed)
+        return real(model, tokens, sampling, openings)
+
+    monkeypatch.setattr(module, "BatchRow", note)
     engine = start(rows=1, rows_per_visitor=1)
-    order: list[str] = []
-    blocker = engine.submit("Once", LONG)
-    wait_until(lambda: engine.rows_in_use == 1)
+    blocker = engine.submit("Once", replace(LONG, seed=9))
+    wait_until(lambda: begun == [9])
     streams = [
-        (visitor, engine.submit("Once", Sampling(max_new_tokens=3), visitor=visitor))
-        for visitor in ["a", "a", "a", "b", "c", "c"]
+        engine.submit("Once", Sampling(max_new_tokens=3, seed=seed), visitor=visitor)
+        for seed, visitor in enumerate(["a", "a", "a", "b", "c", "c"])
     ]
-
-    def read(visitor: str, stream) -> None:
-        list(stream)
-        order.append(visitor)
-
-    readers = [threading.Thread(target=read, args=one) for one in streams]
-    for reader in readers:
-        reader.start()
     blocker.cancel()
-    for reader in readers:
-        reader.join()
-    assert order[:3] in (["a", "b", "c"], ["b", "a", "c"], ["a", "c", "b"]), order
-    assert order.count("a") == 3
+    assert [len(list(stream)) for stream in streams] == [3] * 6
+    assert begun[1:] == [0, 3, 4, 1, 5, 2]  # a, b, c, a, c, a
 
 
 def test_cache_bytes_are_bounded_and_a_large_request_still_comes(start, model):
@@ -332,6 +333,26 @@ def test_a_long_prompt_is_read_in_pieces_between_the_others_tokens(start, monkey
         list(engine.submit("x" * 160, replace(LONG, max_new_tokens=3)))
     assert happened.count("read") >= 10
     assert "read read" not in " ".join(happened)
+
+
+LEAVES_IN_THE_MIDDLE = """
+from gpt2.model import GPT2, ModelConfig
+from gpt2.sampling import Sampling
+from gpt2.tokenizer import CharacterTokenizer
+from service.engine import Engine
+
+engine = Engine(GPT2(ModelConfig(2, 64, 32, 2, 2)).eval(), CharacterTokenizer(["a", "b"]))
+streams = [engine.submit("a", Sampling(max_new_tokens=90_000)) for _ in range(8)]
+print(next(streams[0]).tokens)
+"""
+
+
+def test_a_program_may_end_while_texts_are_written():
+    """It was aborted: "terminate called without an active exception", status 134."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAVES_IN_THE_MIDDLE], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
 
 
 # Prompts that were read before
