@@ -12,13 +12,15 @@ their first words. The same clients can ask llama.cpp's server, with as many slo
 model converted from the same folder; `transformers` generates the texts one after the other.
 
 Columns: tokens a second of all together and of a client (median); seconds to the first words
-(median and p95) and between words (p95); how many were refused in words, or failed; peak memory.
+(median and p95) and between words (p95); how many were refused in words, or failed; how long the
+server's process computed for a token, which says most on a busy machine; its peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import platform
 import re
@@ -32,7 +34,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise, product
-from os import environ
+from os import environ, sysconf
 from pathlib import Path
 from socket import socket
 
@@ -43,8 +45,8 @@ from gpt2.machine import core_count
 
 HEAD = (
     "| server | clients | tokens/s together | each | first words, s | p95 | between, p95 | refused "
-    "| failed | MB |",
-    "|---|---|---|---|---|---|---|---|---|---|",
+    "| failed | CPU ms a token | MB |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 LENGTHS = (20, 60, 200, 700)  # characters of the prompts, in turn
 
@@ -57,6 +59,14 @@ class Answer:
     words: list[float] = field(default_factory=list)  # the moments at which text came
     ended: float | None = None  # None: not whole
     refused: bool = False
+
+
+@dataclass(frozen=True)
+class Burst:
+    """What the requests of one moment got, and what that cost the server."""
+
+    answers: list[Answer]
+    cpu: float  # seconds
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.llama_server) != bool(options.gguf):
         parser.error("--llama-server and --gguf go together")
-    table: dict[tuple[str, int], list[list[Answer]]] = {}
+    table: dict[tuple[str, int], list[Burst]] = {}
     with ExitStack() as stack:
         servers = [stack.enter_context(start()) for start in starters(options)]
         for server in servers:
@@ -91,9 +101,11 @@ def main() -> None:
         for _ in range(options.rounds):
             for clients, server in product(options.clients, servers):
                 asyncio.run(burst(server, clients, options.tokens, leaving=3))
+                before = cpu_seconds(server.process)
                 answers = asyncio.run(burst(server, clients, options.tokens))
-                table.setdefault((server.name, clients), []).append(answers)
-                print(row(server.name, clients, [answers], options.tokens, 0), file=sys.stderr)
+                one = Burst(answers, cpu_seconds(server.process) - before)
+                table.setdefault((server.name, clients), []).append(one)
+                print(row(server.name, clients, [one], options.tokens, 0), file=sys.stderr)
         memory = {server.name: peak_mb(server.process) for server in servers}
     report = [describe(options), "", *HEAD]
     for (name, clients), rounds in table.items():
@@ -191,11 +203,7 @@ async def visit(server: Server, text: str, tokens: int, seed: int, leaves: bool)
 
 async def ask_app(port: int, text: str, tokens: int, seed: int) -> AsyncIterator[bool]:
     """True whenever there is more text, False for a refusal."""
-    data = [text, "storyteller", tokens, 0.8, 40, 0.95, 1.1, seed, "", False, 0.0]
-    async with _connection(port, "/gradio_api/info") as reader:  # which model it is called with
-        info = json.loads(await body_of(reader))
-    wanted = info["named_endpoints"]["/generate"]["parameters"]
-    data[1] = next(one["parameter_default"] for one in wanted if one["parameter_name"] == "model")
+    data = [text, default_model(port), tokens, 0.8, 40, 0.95, 1.1, seed, "", False, 0.0]
     path = "/gradio_api/call/generate"
     async with _connection(port, path, {"data": data}) as reader:
         event = json.loads(await body_of(reader))["event_id"]
@@ -210,6 +218,14 @@ async def ask_app(port: int, text: str, tokens: int, seed: int) -> AsyncIterator
             if kind in ("error", "complete"):
                 return
     raise ValueError("the stream broke off")
+
+
+@functools.cache
+def default_model(port: int) -> str:
+    """What the app calls the model that it was started with."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/gradio_api/info") as answer:
+        wanted = json.load(answer)["named_endpoints"]["/generate"]["parameters"]
+    return next(one["parameter_default"] for one in wanted if one["parameter_name"] == "model")
 
 
 async def ask_llama(port: int, text: str, tokens: int, seed: int) -> AsyncIterator[bool]:
@@ -260,17 +276,18 @@ async def events_of(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, ob
             yield kind, json.loads(value)
 
 
-def row(name: str, clients: int, rounds: list[list[Answer]], tokens: int, mb: int) -> str:
-    answers = [answer for answers in rounds for answer in answers]
+def row(name: str, clients: int, rounds: list[Burst], tokens: int, mb: int) -> str:
+    answers = [answer for one in rounds for answer in one.answers]
     whole = [answer for answer in answers if answer.ended]
     first = sorted(answer.words[0] - answer.asked for answer in answers if answer.words)
     between = sorted(b - a for answer in answers for a, b in pairwise(answer.words))
     refused = sum(answer.refused for answer in answers)
-    together = statistics.median(throughput(answers, tokens) for answers in rounds)
+    together = statistics.median(throughput(one.answers, tokens) for one in rounds)
+    cpu = statistics.median(1000 * one.cpu / (tokens * clients) for one in rounds)
     each = statistics.median([tokens / (one.ended - one.asked) for one in whole] or [0])
     numbers = f"{together:,.0f} | {each:,.0f} | {share(first, 0.5):.2f} | {share(first, 0.95):.2f}"
     numbers += f" | {share(between, 0.95):.2f} | {refused} | {len(answers) - len(whole) - refused}"
-    return f"| {name} | {clients} | {numbers} | {mb} |"
+    return f"| {name} | {clients} | {numbers} | {cpu:.2f} | {mb} |"
 
 
 def throughput(answers: list[Answer], tokens: int) -> float:
@@ -283,6 +300,14 @@ def throughput(answers: list[Answer], tokens: int) -> float:
 
 def share(ordered: list[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
+
+
+def cpu_seconds(process: subprocess.Popen) -> float:
+    """What all its threads have computed so far, where the system tells (Linux); else 0."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def peak_mb(process: subprocess.Popen) -> int:
@@ -304,7 +329,7 @@ def transformers_rows(options: argparse.Namespace) -> list[str]:
     model = AutoModelForCausalLM.from_pretrained(options.transformers).eval()
     rows = []
     for clients in options.clients:
-        asked, answers = time.monotonic(), []
+        asked, computed, answers = time.monotonic(), time.process_time(), []
         for index in range(clients):
             ids = tokenizer(prompt(index), return_tensors="pt").input_ids
             ids = ids[:, -(model.config.n_positions - options.tokens) :]
@@ -312,14 +337,15 @@ def transformers_rows(options: argparse.Namespace) -> list[str]:
             model.generate(ids, do_sample=True, top_k=40, top_p=0.95, temperature=0.8, **length)
             now = time.monotonic()
             answers.append(Answer(asked, [now], now))
-        rows.append(row("transformers, a loop", clients, [answers], options.tokens, 0))
+        one = Burst(answers, time.process_time() - computed)
+        rows.append(row("transformers, a loop", clients, [one], options.tokens, 0))
     return rows
 
 
-def chart(table: dict[tuple[str, int], list[list[Answer]]], tokens: int) -> str:
+def chart(table: dict[tuple[str, int], list[Burst]], tokens: int) -> str:
     """Tokens a second together by the number of clients, as an SVG of bars."""
     bars = [
-        (f"{name}, {clients}", statistics.median(throughput(one, tokens) for one in rounds))
+        (f"{name}, {clients}", statistics.median(throughput(one.answers, tokens) for one in rounds))
         for (name, clients), rounds in table.items()
     ]
     most = max(value for _, value in bars) or 1
