@@ -41,7 +41,7 @@ from gpt2.model import GPT2
 from gpt2.sampling import Sampling
 from gpt2.tokenizer import Tokenizer
 from service.prefixes import Prefixes
-from service.stream import Mailbox, Stream, is_stalled
+from service.stream import Mailbox, Stream
 from service.waiting import Turns
 
 # Below this many parameters one thread is nearly as fast as all, and much faster where other
@@ -227,7 +227,8 @@ class Engine:
         return None
 
     def _is_stalled(self, request: _Request) -> bool:
-        return is_stalled(request.mailbox, self._limits.unread_pieces, self._limits.unread_seconds)
+        limits = self._limits
+        return request.mailbox.is_stalled(limits.unread_pieces, limits.unread_seconds)
 
     def _working(self) -> Iterator[_Request]:
         return (one for one in list(self._active) if not self._is_stalled(one))

@@ -20,7 +20,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.left = False  # the reader wants no more; a plain flag, as it is set while collecting
-        self.full_since: float | None = None  # for the engine's own use
+        self._full_since: float | None = None
         self._lock = threading.Lock()
         self._pieces: deque[Piece] = deque()
         self._error: BaseException | None = None
@@ -68,6 +68,23 @@ class Mailbox:
     @property
     def ended(self) -> bool:
         return self._ended
+
+    def leave(self) -> None:
+        """The reader wants no more, and waits for nothing."""
+        self.left = True
+        with self._lock:
+            self._wake()
+
+    def is_stalled(self, unread: int, seconds: float) -> bool:
+        """Whether to write no more for now, as `unread` pieces lie there. A reader who has taken
+        none of them for so many seconds is taken for gone."""
+        if len(self) < unread:
+            self._full_since = None
+            return False
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        self.left |= now - self._full_since > seconds
+        return True
 
 
 class Stream:
@@ -128,10 +145,8 @@ class Stream:
 
     def cancel(self) -> None:
         """End the request; nothing follows. Safe to call at any time, from any thread."""
-        self._mailbox.left = True
+        self._mailbox.leave()
         self._taken.clear()
-        with self._mailbox._lock:
-            self._mailbox._wake()
 
     close = cancel
 
@@ -143,16 +158,3 @@ class Stream:
 
     def __del__(self) -> None:
         self._mailbox.left = True  # without a lock, which the collecting thread may hold
-
-
-def is_stalled(mailbox: Mailbox, unread: int, seconds: float) -> bool:
-    """Whether to write no more for now, as `unread` pieces lie there. A reader who has taken none
-    of them for so many seconds is taken for gone."""
-    if len(mailbox) < unread:
-        mailbox.full_since = None
-        return False
-    now = time.monotonic()
-    mailbox.full_since = mailbox.full_since or now
-    if now - mailbox.full_since > seconds:
-        mailbox.left = True
-    return True
