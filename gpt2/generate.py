@@ -19,9 +19,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gpt2.decode import chunk_of, decode_rows, read_all
 from gpt2.errors import UserError
-from gpt2.model import GPT2
-from gpt2.sampling import Sampling, sample
+from gpt2.model import GPT2, KVCache
+from gpt2.prepack import PackedGPT2
+from gpt2.sampling import Sampling, sample, sample_among
 from gpt2.tokenizer import Tokenizer
 
 MAX_PROMPT_BYTES = 400_000
@@ -50,18 +52,23 @@ def generate_pieces(
     model: GPT2, tokenizer: Tokenizer, prompt: str, sampling: Sampling
 ) -> Iterator[Piece]:
     """A piece for every token of every unfinished sample. `UserError` for an unusable prompt."""
-    prompt_ids, openings = _read_prompt(tokenizer, prompt)
-    end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
-    texts = [
-        _SampleText(index, tokenizer, sampling, end, has=b" " if openings else b"")
-        for index in range(sampling.samples)
-    ]
+    prompt_ids, openings = read_prompt(tokenizer, prompt)
+    texts = texts_of(tokenizer, sampling, openings)
     for tokens in generate_batch(model, prompt_ids, sampling, tokenizer.vocab_size, openings):
         for text, token in zip(texts, tokens):
             if not text.finished:
                 yield text.add(token)
         if all(text.finished for text in texts):
             return
+
+
+def texts_of(
+    tokenizer: Tokenizer, sampling: Sampling, openings: list[int] | None
+) -> list[SampleText]:
+    """A text to fill for each sample, of a prompt that `read_prompt` has read."""
+    end = tokenizer.end_of_text if sampling.stop_at_end_of_text else None
+    has = b" " if openings else b""
+    return [SampleText(index, tokenizer, sampling, end, has) for index in range(sampling.samples)]
 
 
 def generate_tokens(model: GPT2, prompt_ids: list[int], sampling: Sampling) -> Iterator[int]:
@@ -93,7 +100,7 @@ def generate_batch(
     fresh = history[:1, -window:]  # the samples share their prompt: read it once
     for step in range(sampling.max_new_tokens):
         logits = _next_logits(model, fresh, cache)[:, :vocabulary].expand(samples, -1)  # (B, V)
-        draw_token = partial(_sample_among, openings) if openings and step == 0 else sample
+        draw_token = partial(sample_among, openings) if openings and step == 0 else sample
         tokens = [
             draw_token(logits[index], history[index, -window:], sampling, generators[index])
             for index in range(samples)
@@ -109,33 +116,32 @@ def generate_batch(
 
 
 @torch.inference_mode()
-def _next_logits(model: GPT2, tokens: Tensor, cache) -> Tensor:
-    return model.head(model.hidden(tokens, cache)[:, -1])  # (B, V)
+def _next_logits(model: GPT2, tokens: Tensor, cache: KVCache) -> Tensor:
+    """Append `tokens` (B, T) to the cache; the logits (B, V) of those that follow. In the same
+    chunks as `gpt2.decode`, and row by row where that costs nothing: then the bits are the same."""
+    if isinstance(model, PackedGPT2):
+        return _next_logits_of_rows(model, tokens.tolist(), cache)
+    for chunk in tokens.split(chunk_of(model), dim=1):
+        hidden = model.hidden(chunk, cache)
+    return model.head(hidden[:, -1])
 
 
-def _sample_among(
-    allowed: list[int],
-    logits: Tensor,
-    context: Tensor,
-    sampling: Sampling,
-    generator: torch.Generator,
-) -> int:
-    """As `sample`; where it draws another token than those `allowed`, it draws again among them. So
-    a seed says the same whether or not its first draw had to be among them."""
-    token = sample(logits, context, sampling, generator)
-    if token in allowed:
-        return token
-    kept = torch.full_like(logits, -torch.inf)
-    kept[allowed] = logits[allowed]
-    return sample(kept, context, sampling, generator)
+def _next_logits_of_rows(model: PackedGPT2, tokens: list[list[int]], cache: KVCache) -> Tensor:
+    rows, count = cache.rows(), len(tokens[0])
+    if count == 1:
+        logits = decode_rows(model, [token for (token,) in tokens], rows)
+    else:
+        logits = torch.stack([read_all(model, ids, row) for ids, row in zip(tokens, rows)])
+    cache.length += count
+    return logits
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids that the model reads of a prompt. `UserError` for an unusable one."""
-    return _read_prompt(tokenizer, prompt)[0]
+    return read_prompt(tokenizer, prompt)[0]
 
 
-def _read_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], list[int] | None]:
+def read_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], list[int] | None]:
     """Ids of a prompt, and those that may follow it, where not all may.
 
     Byte pairs hold a word together with the space before it, so a prompt that ends in a space is
@@ -171,7 +177,7 @@ def _encode_from_start(tokenizer: Tokenizer, prompt: str) -> list[int]:
         return [0]
 
 
-class _SampleText:
+class SampleText:
     """One sample's way from ids to text: whole characters, nothing behind a stop text, and not the
     beginning of its first token that the prompt `has` already."""
 

@@ -62,20 +62,34 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, batch: int, capacity: int, like: Tensor) -> None:
         head_size = config.n_embd // config.n_head
-        shape = (batch, config.n_head, capacity, head_size)
-        self.keys = [like.new_empty(shape) for _ in range(config.n_layer)]  # (B, H, capacity, D)
-        self.values = [like.new_empty(shape) for _ in range(config.n_layer)]
-        self.batch = batch
-        self.capacity = capacity
-        self.length = 0
+        shape = (config.n_layer, 2, batch, config.n_head, capacity, head_size)
+        self._take(like.new_empty(shape), 0)
+
+    def _take(self, slab: Tensor, length: int) -> None:
+        self.slab = slab  # (layers, 2, B, H, capacity, D), of which the lists are views
+        layers = range(slab.size(0))
+        self.keys = [slab[layer, 0] for layer in layers]  # each (B, H, capacity, D)
+        self.values = [slab[layer, 1] for layer in layers]
+        self.batch, self.capacity = slab.size(2), slab.size(4)
+        self.length = length
+        self._rows: list[KVCache] = []
 
     def repeat(self, batch: int) -> KVCache:
         """A cache for `batch` sequences that all begin like the one in this cache."""
         cache = copy.copy(self)
-        cache.batch = batch
-        cache.keys = [keys.repeat(batch, 1, 1, 1) for keys in self.keys]
-        cache.values = [values.repeat(batch, 1, 1, 1) for values in self.values]
+        cache._take(self.slab.repeat(1, 1, batch, 1, 1, 1), self.length)
         return cache
+
+    def rows(self) -> list[KVCache]:
+        """A cache for each sequence, as long as this one and in its memory. What is appended to
+        them counts here once this one's length says so."""
+        if not self._rows:
+            self._rows = [copy.copy(self) for _ in range(self.batch)]
+            for index, row in enumerate(self._rows):
+                row._take(self.slab.narrow(2, index, 1), 0)
+        for row in self._rows:
+            row.length = self.length
+        return self._rows
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, H, T, D) after the filled part; return all keys and values, (B, H, S, D)."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from gpt2.model import GPT2, Block, KVCache
 
 # Reading the weights takes the same time for one row as for four, yet oneDNN's kernel for one or
 # two rows is a quarter slower than the one for three to six (Zen 4, AVX-512; fp32 and bf16).
-_MIN_ROWS = 4
+MIN_ROWS = 4
 
 
 def prepack(model: GPT2) -> GPT2:
@@ -49,14 +50,15 @@ class PackedGPT2(GPT2):
             _pack_block(block)
             _trim()
         if model.config.tie_word_embeddings:  # the rows of wte stay, for looking up tokens
-            self._head = PackedLinear(model.wte.weight)
+            self.packed_head = PackedLinear(model.wte.weight)
         else:
-            self._head = PackedLinear(model.lm_head.weight)
+            self.packed_head = PackedLinear(model.lm_head.weight)
             del model.lm_head
         _trim()
+        self.flat = [FlatLayer.of(block) for block in self.h]
 
     def head(self, hidden: Tensor) -> Tensor:
-        return self._head(hidden)
+        return self.packed_head(hidden)
 
     def new_cache(self, batch: int = 1, capacity: int | None = None) -> KVCache:
         # In float32 also for a bf16 model: PyTorch's attention of one query is 3 to 8 times faster
@@ -77,17 +79,44 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
         super().__init__()
         self.n_out, self.n_in = weight.shape
+        self.dtype = weight.dtype
         self.bias = bias
-        self._then = ("gelu", [], "tanh") if gelu else ("none", [], "")
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        then = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        self.product = (packed, self.bias, *then)  # arguments of the operator, after x
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.n_in)
         count = rows.size(0)
-        if 0 < count < _MIN_ROWS - 1:
-            rows = torch.cat((rows,) * (_MIN_ROWS // count))
-        out = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, *self._then)
+        if 0 < count < MIN_ROWS - 1:
+            rows = torch.cat((rows,) * (MIN_ROWS // count))
+        out = torch.ops.mkldnn._linear_pointwise(rows, *self.product)
         return out[:count].view(*x.shape[:-1], self.n_out)
+
+
+class FlatLayer(NamedTuple):
+    """A block as arguments of the operators that compute it: looking modules up and calling them
+    takes as long as the products of a small model."""
+
+    norm_1: tuple  # of layer_norm
+    qkv: tuple  # of _linear_pointwise, as all products
+    projection: tuple
+    norm_2: tuple
+    up: tuple
+    down: tuple
+
+    @classmethod
+    def of(cls, block: Block) -> FlatLayer:
+        attn, (up, down) = block.attn, block.mlp
+        products = attn.c_attn.product, attn.c_proj.product
+        return cls(
+            norm_arguments(block.ln_1), *products, norm_arguments(block.ln_2), up.product,
+            down.product,
+        )  # fmt: skip
+
+
+def norm_arguments(norm: nn.LayerNorm) -> tuple:
+    return norm.normalized_shape, norm.weight, norm.bias, norm.eps
 
 
 def _pack_block(block: Block) -> None:

@@ -119,9 +119,9 @@ def penalize(logits: Tensor, context: Tensor, penalty: float) -> Tensor:
     """Weaken every token of `context` (ids, repeats allowed): logits / penalty, negative ones *."""
     if penalty == 1.0:
         return logits
-    scores = logits[context]
+    scores = logits.gather(0, context)
     weaker = torch.where(scores < 0, scores * penalty, scores / penalty)
-    return logits.index_put((context,), weaker)
+    return logits.scatter(0, context, weaker)
 
 
 def candidates(
@@ -151,8 +151,7 @@ def _above_share_of_likeliest(kept: Candidates, min_p: float) -> Candidates:
     if min_p == 0.0:
         return kept
     stays = kept.probabilities >= min_p * kept.probabilities.max()
-    probabilities = kept.probabilities[stays]
-    return Candidates(kept.ids[stays], probabilities / probabilities.sum())
+    return Candidates(kept.ids[stays], _sum_to_one(kept.probabilities[stays]))
 
 
 def _shares(scores: Tensor, temperature: float) -> Tensor:
@@ -166,13 +165,22 @@ def _nucleus(ids: Tensor, probabilities: Tensor, top_p: float) -> Candidates:
         before = probabilities.cumsum(0) - probabilities  # the share of all likelier tokens
         kept = max(1, int((before < top_p).sum()))
         ids, probabilities = ids[:kept], probabilities[:kept]
-    return Candidates(ids, probabilities / probabilities.sum())
+    return Candidates(ids, _sum_to_one(probabilities))
+
+
+def _sum_to_one(probabilities: Tensor) -> Tensor:
+    # Summed one by one, so that zeros behind them, as in `gpt2.sampling_rows`, change no bit.
+    return probabilities / probabilities.cumsum(0)[-1]
 
 
 def draw(kept: Candidates, generator: torch.Generator) -> int:
     """One token, drawn with a uniform number from `generator`."""
-    uniform = torch.rand((), dtype=torch.float64, generator=generator, device=generator.device)
-    return int(invert(kept, uniform.to(kept.ids.device)))
+    return int(invert(kept, draw_uniform(generator).to(kept.ids.device)))
+
+
+def draw_uniform(generator: torch.Generator) -> Tensor:
+    """The float64 in [0, 1) that draws one token."""
+    return torch.rand((), dtype=torch.float64, generator=generator, device=generator.device)
 
 
 def invert(kept: Candidates, uniforms: Tensor) -> Tensor:
@@ -191,3 +199,20 @@ def sample(logits: Tensor, context: Tensor, sampling: Sampling, generator: torch
         return int(logits.argmax())
     kept = candidates(logits, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p)
     return draw(kept, generator)
+
+
+def sample_among(
+    allowed: list[int],
+    logits: Tensor,
+    context: Tensor,
+    sampling: Sampling,
+    generator: torch.Generator,
+) -> int:
+    """As `sample`; where it draws another token than those `allowed`, it draws again among them. So
+    a seed says the same whether or not its first draw had to be among them."""
+    token = sample(logits, context, sampling, generator)
+    if token in allowed:
+        return token
+    kept = torch.full_like(logits, -torch.inf)
+    kept[allowed] = logits[allowed]
+    return sample(kept, context, sampling, generator)

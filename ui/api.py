@@ -22,7 +22,7 @@ from service.verdict import verdict
 from ui.client import client_of
 from ui.context import PageContext
 from ui.finetune.upload import take_upload
-from ui.generation import SETTINGS, WORKER, Step, parse_request, stream_step
+from ui.generation import AT_ONCE, SETTINGS, WORKER, Reader, Step, parse_request, stream_step
 from ui.messages import guard
 from ui.visitor import as_id
 
@@ -46,23 +46,27 @@ def _add_generate(context: PageContext) -> None:
     models = context.models
 
     @guard("generating", _refuse)
-    def generate(prompt, model, *values) -> Iterator[str]:
+    def generate(request, prompt, model, *values) -> Iterator[str]:
         """Continue `prompt`. Streams the continuation so far; the last value is complete."""
         settings = {one.name: value for one, value in zip(_GENERATE_SETTINGS, values)}
-        request = parse_request(models, prompt, model, **settings)
-        loaded = models.load(request.choice.name)
-        for step in stream_step(loaded, Step(request.prompt), request.sampling):
+        wanted = parse_request(models, prompt, model, **settings)
+        loaded = models.load(wanted.choice.name)
+        reader = Reader(client_of(request))  # each call has a session of its own
+        for step in stream_step(loaded, Step(wanted.prompt), wanted.sampling, reader):
             yield step.texts[0]
 
     model = Setting("", name="model", kind="str", default=context.start.choice.name)
     _declare(generate, (model, *_GENERATE_SETTINGS))
-    gr.api(generate, api_name="generate", concurrency_id=WORKER, concurrency_limit=1)
+    gr.api(generate, api_name="generate", concurrency_id=WORKER, concurrency_limit=AT_ONCE)
 
 
 def _declare(endpoint, settings: tuple[Setting, ...]) -> None:
     """Give a function the arguments for gradio to document: the prompt and a list of settings."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter("prompt", kind, annotation=str)]
+    parameters = [
+        inspect.Parameter("request", kind, annotation=gr.Request),
+        inspect.Parameter("prompt", kind, annotation=str),
+    ]
     for one in settings:
         hint = _TYPES[one.kind]
         parameters.append(inspect.Parameter(one.name, kind, default=one.start, annotation=hint))

@@ -2,7 +2,7 @@
 
 Components on the page protect nothing: every handler can be called with any JSON. So values are
 taken as objects and checked here, for the page and the endpoints alike, against `Sampling`, the
-list of models, and the limits that keep one visitor from tying up the only worker for long.
+list of models, and the limits that keep one visitor from tying up the machine for long.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import gradio as gr
+
 from gpt2.errors import UserError
-from gpt2.generate import MAX_PROMPT_BYTES, generate_pieces
+from gpt2.generate import MAX_PROMPT_BYTES
 from gpt2.sampling import Sampling, resolve_seed
 from gpt2.settings import settings_of
+from ui.client import client_of
 from ui.models import Choice, Loaded, Models
 
-WORKER = "generate"  # the page and the endpoints wait in one queue for the same worker
+WORKER = "generate"  # the page and the endpoints share one queue
+AT_ONCE = 64  # requests that the queue hands on; an engine writes 32 texts and has the others wait
 SETTINGS = settings_of(Sampling)
 _SECONDS_BETWEEN_STEPS = 0.13  # 7 to 8 updates per second
 
@@ -88,16 +92,34 @@ def check_prompt(prompt: object) -> str:
     return prompt
 
 
-def stream_step(loaded: Loaded, step: Step, sampling: Sampling) -> Iterator[Step]:
+@dataclass(frozen=True)
+class Reader:
+    """For whom something is written: an address, with whose others it takes turns, and a session,
+    which may find its own prompts again."""
+
+    client: str | None = None
+    session: str | None = None
+
+    @classmethod
+    def of(cls, request: gr.Request) -> Reader:
+        return cls(client_of(request), request.session_hash)
+
+
+def stream_step(
+    loaded: Loaded,
+    step: Step,
+    sampling: Sampling,
+    reader: Reader = Reader(),
+) -> Iterator[Step]:
     """`step` as it grows; the last one has an ending for every sample.
 
-    Nothing runs between two steps, so a caller that stops asking has stopped the computation.
+    It is written together with what others ask of the model, in turns between visitors. A caller
+    who closes or drops the iterator has ended the computation.
     """
     texts = [""] * sampling.samples
     counts = [0] * sampling.samples
     endings: list[str | None] = [None] * sampling.samples
     started = time.perf_counter()
-    shown = 0.0  # so the first token shows at once
 
     def snapshot() -> Step:
         return replace(
@@ -109,11 +131,13 @@ def stream_step(loaded: Loaded, step: Step, sampling: Sampling) -> Iterator[Step
             endings=tuple(endings),
         )
 
-    for piece in generate_pieces(loaded.model, loaded.tokenizer, step.basis, sampling):
-        texts[piece.sample] += piece.text
-        counts[piece.sample] = piece.tokens
-        endings[piece.sample] = piece.stop_reason
-        if not all(endings) and time.perf_counter() - shown >= _SECONDS_BETWEEN_STEPS:
+    pause = 0.0  # so the first token shows at once
+    with loaded.engine.submit(step.basis, sampling, reader.client, reader.session) as stream:
+        while pieces := stream.take(pause):
+            for piece in pieces:
+                texts[piece.sample] += piece.text
+                counts[piece.sample] = piece.tokens
+                endings[piece.sample] = piece.stop_reason
             yield snapshot()
-            shown = time.perf_counter()
-    yield snapshot()
+            # Sending a step takes as long as writing several tokens: with many readers, fewer.
+            pause = _SECONDS_BETWEEN_STEPS * min(2.0, max(1.0, loaded.engine.rows_in_use / 16))

@@ -30,11 +30,13 @@ from gpt2.inference import load_for_inference
 from gpt2.machine import core_count, machine_memory
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
+from service.engine import Engine, EngineLimits
 from service.no_runs import NoRuns
 from service.runs import Runs
 from ui.run_model import RunModel, models_of, short_name
 
 _MEMORY_SHARE = 0.6  # of the machine, for all loaded models together
+_CACHE_SHARE = 0.1  # of that, for what one model is writing
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Loaded:
     choice: Choice
     model: GPT2
     tokenizer: Tokenizer
+    engine: Engine
 
     @property
     def window(self) -> int:
@@ -196,7 +199,9 @@ class Models:
         with self._loading:
             if loaded := self._get(choice):  # another visitor was faster
                 return loaded
-            loaded = Loaded(choice, *load_for_inference(choice.source, str(self._device)))
+            model, tokenizer = load_for_inference(choice.source, str(self._device))
+            limits = EngineLimits(cache_bytes=int(self._budget * _CACHE_SHARE))
+            loaded = Loaded(choice, model, tokenizer, Engine(model, tokenizer, limits))
             self._keep(loaded)
             return loaded
 

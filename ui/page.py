@@ -16,6 +16,7 @@ from ui.api import add_api
 from ui.context import PageContext
 from ui.finetune.tab import add_finetune_tab
 from ui.front_door import NOTEBOOKS, FrontDoor
+from ui.generation import AT_ONCE
 from ui.hardening import SESSIONS, Page, explain_request, harden
 from ui.models import Loaded, Models
 from ui.picker import Picker
@@ -65,4 +66,6 @@ def launch_settings(
         "show_error": False,
         "share": share,
         "state_session_capacity": SESSIONS,
+        # A text that is being written holds a thread, which sleeps; others must find one too.
+        "max_threads": AT_ONCE + 40,
     }

@@ -7,9 +7,9 @@ from collections import OrderedDict, deque
 
 from gpt2.temporary import temp_bytes
 
-MB = 1 << 20
-TEMPORARY_BYTES = 4096 * MB  # the whole temporary folder: uploads, downloads, what is published
-CLIENT_BYTES = 200 * MB  # a client's uploads
+_MB = 1 << 20
+TEMPORARY_BYTES = 4096 * _MB  # the whole temporary folder: uploads, downloads, what is published
+CLIENT_BYTES = 200 * _MB  # a client's uploads
 CLIENT_SECONDS = 600.0  # in this time
 _LOOK_SECONDS = 1.0  # between two looks at the disk
 _CLIENTS = 10_000
@@ -28,7 +28,7 @@ class UploadRoom:
         if self._taken + size > TEMPORARY_BYTES:
             return 507, "The server has no room for more files. Try again in an hour."
         if self._recent(client) + size > CLIENT_BYTES:
-            minutes, most = CLIENT_SECONDS / 60, CLIENT_BYTES // MB
+            minutes, most = CLIENT_SECONDS / 60, CLIENT_BYTES // _MB
             return 429, f"At most {most} MB may be uploaded in {minutes:.0f} minutes. Wait a while."
         self._taken += size
         self._sent.setdefault(client, deque()).append((time.monotonic(), size))

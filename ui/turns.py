@@ -12,8 +12,9 @@ Two kinds of handlers, two ways:
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -39,7 +40,7 @@ class FairQueue(gradio.queueing.Queue):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._turns = Turns()
+        self._turns = LastTurns()
         self._asked: OrderedDict[str, float] = OrderedDict()  # sessions, and when they last did
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
@@ -55,16 +56,31 @@ class FairQueue(gradio.queueing.Queue):
         return answer
 
     def get_events(self) -> Any:
-        """Called with the lock of all lanes held: whoever's turn it is goes to the front."""
-        for lane in self.event_queue_per_concurrency_id.values():
-            if len(lane.queue) > 1:
-                following = min(lane.queue, key=lambda event: self._turns.order(*_who(event)))
-                lane.queue.remove(following)
-                lane.queue.insert(0, following)
-        found = super().get_events()
-        for event in found[0] if found else ():
-            self._turns.take(*_who(event))
-        return found
+        """Whoever's turn it is, in any lane that has room. Called with the lock of all lanes held;
+        no handler here takes several events at once."""
+        lanes = list(self.event_queue_per_concurrency_id.values())
+        random.shuffle(lanes)
+        for lane in lanes:
+            if event := self._following(lane):
+                lane.queue.remove(event)
+                self._turns.take(*_who(event))
+                return [event], False, lane.concurrency_id
+        return None
+
+    def _following(self, lane: EventQueue) -> Event | None:
+        """Half of a lane, at least one place, is the most for one client."""
+        limit = lane.concurrency_limit or LANE_PLACES
+        if not lane.queue or lane.current_concurrency >= limit:
+            return None
+        running = Counter(
+            client_of(event.request)
+            for job in self.active_jobs
+            for event in job or ()
+            if event.concurrency_id == lane.concurrency_id
+        )
+        most = max(1, limit // 2)
+        waiting = [event for event in lane.queue if running[client_of(event.request)] < most]
+        return min(waiting, key=lambda event: self._turns.order(*_who(event)), default=None)
 
     def _forget_unread(self) -> None:
         """Drop the answers to sessions that nobody fetches: all their events have ended."""
@@ -91,7 +107,7 @@ def refusal(lane: EventQueue, client: str) -> str:
     return ""
 
 
-class Turns:
+class LastTurns:
     """When clients, and their sessions, last had a turn: who waited longest comes next."""
 
     def __init__(self) -> None:

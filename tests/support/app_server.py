@@ -1,7 +1,7 @@
 """The app for tests: a tiny model's folder, and the whole server inside this process.
 
 Inside, so that a test can count what the model really computes. Nothing in the app knows about it:
-the counter replaces one function of `gpt2.generate`.
+the counter replaces one function of `service.engine`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 import gradio as gr
 import torch
 
-import gpt2.generate
 from gpt2.folder import save_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.temporary import temp_folder
 from gpt2.tokenizer import gpt2_tokenizer
+from service import engine
 from service.limits import Limits
 from service.runs import Runs
 from ui.health import health_route, take_health
@@ -91,7 +91,7 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
         models = Models(given, runs=runs)
         page = build_page(models, models.start(), runs, limits)
         forwards = Forwards()
-        monkeypatch.setattr(gpt2.generate, "_next_logits", _counted(forwards))
+        monkeypatch.setattr(engine, "step_rows", _counted(forwards))
         health = health_route(partial(take_health, page, runs, models.start().choice.title))
         settings = launch_settings(routes=[health]) | {"prevent_thread_lock": True, "quiet": True}
         _, url, _ = page.launch(server_name="127.0.0.1", **settings)
@@ -103,14 +103,14 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
 
 
 def _counted(forwards: Forwards) -> Callable:
-    real = gpt2.generate._next_logits
+    real = engine.step_rows
 
-    def next_logits(*arguments):
+    def step_rows(*arguments):
         forwards.count += 1
         time.sleep(forwards.pause)
         return real(*arguments)
 
-    return next_logits
+    return step_rows
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 10) -> None:

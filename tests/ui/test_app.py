@@ -146,6 +146,16 @@ def test_a_client_that_vanishes_ends_the_computation(server, forwards):
     assert forwards.after_quiet(1.0) < 60
 
 
+def test_many_are_written_together_and_each_says_what_it_says_alone(client, forwards):
+    settings = {"max_new_tokens": 40, "api_name": "/generate"}
+    prompts = ["Once", "Twice", "Thrice " * 30, "Once"]
+    alone = [client.predict(prompt, seed=seed, **settings) for seed, prompt in enumerate(prompts)]
+    forwards.count, forwards.pause = 0, 0.02
+    jobs = [client.submit(prompt, seed=seed, **settings) for seed, prompt in enumerate(prompts)]
+    assert [job.result() for job in jobs] == alone
+    assert forwards.count < 3 * 40, "they were written one after the other"
+
+
 def test_the_same_seed_gives_the_same_text_and_random_ones_differ(server):
     assert generate(server) == generate(server)
     first, second = generate(server, seed=-1), generate(server, seed=-1)

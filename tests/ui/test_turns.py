@@ -18,8 +18,9 @@ from gradio.utils import get_upload_folder
 from tests.support.app_server import make_tiny_model, serve, wait_until
 from ui import room, turns
 from ui.client import client_of_scope
+from ui.generation import WORKER
 from ui.hardening import SESSIONS_OF_CLIENT
-from ui.turns import CLIENT_PLACES, LANE_PLACES, UNREAD_SESSIONS, LightHandlers, Turns
+from ui.turns import CLIENT_PLACES, LANE_PLACES, UNREAD_SESSIONS, LastTurns, LightHandlers
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 SHORT = {"prompt": "a", "max_new_tokens": 1}
@@ -63,8 +64,12 @@ def quiet(server) -> None:
 
 @pytest.fixture
 def slow(server, monkeypatch):
-    """Each token takes as long as a large model's; an idle queue before and after."""
+    """Each token takes as long as a large model's, and one text is written at a time; an idle queue
+    before and after."""
     quiet(server)
+    fetch(server, "generate", begin(server, "generate", SHORT)[1])
+    lane = server.page._queue.event_queue_per_concurrency_id[WORKER]
+    monkeypatch.setattr(lane, "concurrency_limit", 1)
     monkeypatch.setattr(server.forwards, "pause", 0.1)
     yield
     server.forwards.pause = 0.0
@@ -186,7 +191,7 @@ def test_a_client_with_too_many_light_requests_is_refused_in_words():
 
 
 def test_who_waited_longest_comes_next():
-    order = Turns()
+    order = LastTurns()
     waiting = ["a1", "a2", "a3", "b1", "c1", "a1", "b2", "b1"]
     served = []
     while waiting:

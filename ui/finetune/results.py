@@ -20,7 +20,7 @@ from ui.finetune.publish import (
     publish,
 )
 from ui.finetune.updates import RunView
-from ui.generation import WORKER, Step, check_prompt, stream_step
+from ui.generation import AT_ONCE, WORKER, Reader, Step, check_prompt, stream_step
 from ui.messages import error_line, guard, line
 from ui.models import Loaded
 from ui.run_model import RunModel
@@ -65,23 +65,26 @@ class RunResults:
         words = f"{path.name} is an ordinary model folder that transformers can open as it is."
         return {self.panel.file: str(path), self.panel.result: line(words)}
 
+    def compare(self, request: gr.Request, *inputs: object) -> Iterator[str]:
+        yield from self._compare(Reader.of(request), *inputs)
+
     @guard("comparing", error_line)
-    def compare(self, kept: object, prompt: object, step: object) -> Iterator[str]:
+    def _compare(self, reader: Reader, kept: object, prompt: object, step: object) -> Iterator[str]:
         """The base and the tuned model with the same prompt and seed, one after the other."""
         words, model = check_prompt(prompt), self._model(kept, step)
         status = self.context.runs.status(model.run)
         models = self.context.models
         pair = (models.load_base(model.run), models.load(model.name))
-        yield from self._write_both(status, words, pair)
+        yield from self._write_both(status, words, pair, reader)
 
     def _write_both(
-        self, status: RunStatus, prompt: str, pair: tuple[Loaded, Loaded]
+        self, status: RunStatus, prompt: str, pair: tuple[Loaded, Loaded], reader: Reader
     ) -> Iterator[str]:
         seed = (status.config or {}).get("seed", 0)
         sampling = Sampling(max_new_tokens=COMPARED_TOKENS, seed=seed)
         texts, titles = ["", ""], [loaded.choice.title for loaded in pair]
         for index, loaded in enumerate(pair):
-            for step in stream_step(loaded, Step(prompt), sampling):
+            for step in stream_step(loaded, Step(prompt), sampling, reader):
                 texts[index] = step.texts[0]
                 yield samples_html.comparison(prompt, texts[0], [(texts[1], False)], *titles, seed)
         spans = self.context.runs.memorized_spans(status.id, texts[1])
@@ -140,7 +143,7 @@ class RunResults:
             [context.visitor, panel.prompt, panel.checkpoint],
             [panel.compared],
             concurrency_id=WORKER,
-            concurrency_limit=1,
+            concurrency_limit=AT_ONCE,
             **heavy,
         )
         inputs = [*chosen, panel.repository, panel.private]

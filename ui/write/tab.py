@@ -14,8 +14,10 @@ import gradio as gr
 from gpt2.generate import encode_prompt
 from ui.context import LIGHT, PageContext
 from ui.generation import (
+    AT_ONCE,
     SETTINGS,
     WORKER,
+    Reader,
     Step,
     WriteRequest,
     check_prompt,
@@ -112,18 +114,18 @@ class Writer:
     ) -> Iterator[dict]:
         wanted = parse_request(self.models, prompt, model, **typed_settings(settings))
         loaded = self.models.load(wanted.choice.name)
-        yield from self._stream(steps, kept, wanted, loaded, _address(request))
+        yield from self._stream(steps, kept, wanted, loaded, request)
 
     def _stream(
-        self, steps: Steps, kept: str, wanted: WriteRequest, loaded: Loaded, server: str
+        self, steps: Steps, kept: str, wanted: WriteRequest, loaded: Loaded, request: gr.Request
     ) -> Iterator[dict]:
         first = Step(
             wanted.prompt, kept, ("",) * wanted.sampling.samples, seed=wanted.sampling.seed
         )
-        snippets = make_snippets(wanted.choice, first.basis, wanted.sampling, server)
+        snippets = make_snippets(wanted.choice, first.basis, wanted.sampling, _address(request))
         extra = show_snippets(self.view, snippets)
         said = time.monotonic()
-        for step in stream_step(loaded, first, wanted.sampling):
+        for step in stream_step(loaded, first, wanted.sampling, Reader.of(request)):
             now = add_step(steps, step)
             # With the first text, so that a refused prompt leaves the page as it was; and with the
             # last, because a busy browser once lost what came with the first.
@@ -180,7 +182,7 @@ class Writer:
                 inputs,
                 [steps, *texts, *lines],
                 concurrency_id=WORKER,
-                concurrency_limit=1,
+                concurrency_limit=AT_ONCE,
                 show_progress="minimal",
                 show_progress_on=view.status,
                 api_visibility="private",
