@@ -8,6 +8,7 @@
     heartbeat.json   what that process is doing, at least every second
     worker.log       what it printed
     reserve          nothing: deleted where the disk is full, to have room to say so
+    measure.json     how it reads its validation text
     memorisation.json, exports/   made from the result
 
 A lock of the operating system ends with its process, whatever happens to it, so "dead" is certain
@@ -91,15 +92,23 @@ class Beat:
     time: float | None = None  # seconds since 1970; None: it has not begun
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How the run reads its validation text: a `gpt2.score.Measure` in words; "" before that."""
+
+    words: str = ""
+
+
 FILES = {
     Order: "order.json",
     Ticket: "ticket.json",
     Stop: "stop.json",
     Yield: "yield.json",
     Beat: "heartbeat.json",
+    Measured: "measure.json",
     Memorization: "memorisation.json",
 }
-RunRecord = TypeVar("RunRecord", Order, Ticket, Stop, Yield, Beat, Memorization)
+RunRecord = TypeVar("RunRecord", Order, Ticket, Stop, Yield, Beat, Measured, Memorization)
 
 
 def lock_owner(path: Path) -> int | None:

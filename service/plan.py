@@ -121,7 +121,7 @@ def _fit_memory(config: TrainConfig, shape: ModelConfig, limits: Limits) -> Trai
             raise UserError(
                 f"This run needs about {memory(shape, config) / 1e9:.1f} GB of memory; a run may "
                 f"use {most / 1e9:.1f} GB here. Choose a smaller model or, under Advanced, a LoRA "
-                "rank of 8, a smaller block size or gradient checkpointing."
+                "rank of 8 or a smaller block size."
             )
         config = replace(config, micro_batch_size=config.micro_batch_size // 2)
     return config

@@ -56,6 +56,7 @@ class RunStatus:
     best_loss: float | None = None
     best_step: int | None = None
     validation_tokens: int = 0  # that each evaluation measures
+    measure: str = ""  # how: "window 256, stride 256, float32"
     train_tokens: int = 0
     message: str | None = None  # of an end: what happened, what was done, what to do
     notes: tuple[str, ...] = ()  # what its owner should know about how it was set up
@@ -117,6 +118,7 @@ class StatusReader:
             best_loss=best.validation_loss if best else None,
             best_step=best.step if best else None,
             validation_tokens=min(order.validation_tokens or 0, counted.validation_tokens),
+            measure=ipc.read(self._path, ipc.Measured).words,
             train_tokens=counted.train_tokens,
             message=_message(state, record, step),
             notes=(*described.notes, *order.notes),

@@ -153,6 +153,7 @@ class _Session:
         self.text = _training_text(self.job)
         self.trainer = Trainer(self.job.model, self.job.data, self.job.config, run, world)
         self.trainer.on_phase = heartbeat.phase
+        ipc.write(run.path, ipc.Measured(str(self.trainer.measure)))
 
     def progress(self) -> Iterator[Progress]:
         for index, progress in enumerate(self.trainer.steps(self._should_stop)):

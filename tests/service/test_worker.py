@@ -234,6 +234,7 @@ def test_no_text_in_the_log_and_the_phases_in_turn(begin, monkeypatch):
     assert phases[:3] == ["evaluating", "sampling", "saving"]
     assert ipc.log_tail(run.path) is None
     assert ipc.read(run.path, Memorization).share_of_8_grams >= 0
+    assert ipc.read(run.path, ipc.Measured).words == "window 16, stride 16, float32"
 
 
 def test_only_so_many_validation_tokens_are_measured_as_planned(begin):

@@ -126,6 +126,7 @@ def make_status(step: int = 60, steps: int = 60, state: str = "done", **changes)
         best_loss=best.validation_loss,
         best_step=best.step,
         validation_tokens=96,
+        measure="window 256, stride 256, float32",
         train_tokens=864,
         config={"sample_prompt": "First of April.", "seed": 0},
         memorization=Memorization("Trimmed the wick at eight, at midnight, at four.", 48, 0.14),

@@ -75,6 +75,13 @@ def test_the_chart_draws_the_points_where_the_axes_say():
     assert {"0", "100"} <= {step for _, step in steps}
 
 
+def test_the_losses_say_how_they_were_measured():
+    """So that `evaluate` and `score` can be asked for the same value."""
+    shown = run_html.head(make_status(), "Storyteller", "")
+    assert "Validation: 96 held-out tokens, window 256, stride 256, float32." in shown
+    assert "held-out" not in run_html.head(make_status(measure=""), "Storyteller", "")
+
+
 def test_the_chart_is_markup_with_a_legend_and_words_for_who_does_not_see_it():
     markup = loss_chart([(1, 4.0), (50, 3.0)], [(0, 4.1), (50, 3.5)], steps=100)
     figure = elements(markup)[1]

@@ -116,7 +116,15 @@ def _figures(status: RunStatus) -> str:
         f"<div><dt>{name}</dt><dd>{value}</dd><dd class='from'>{aside}</dd></div>"
         for name, value, aside in figures
     )
-    return f'<dl class="figures">{cells}</dl>'
+    return f'<dl class="figures">{cells}</dl>{_how_measured(status)}'
+
+
+def _how_measured(status: RunStatus) -> str:
+    """`evaluate` and `score` give the same value where they read a text in the same way."""
+    if not status.measure or status.base_loss is None:
+        return ""
+    tokens = f"{status.validation_tokens:,} held-out tokens"
+    return f'<p class="hint">Validation: {tokens}, {html.escape(status.measure)}.</p>'
 
 
 def _measured(status: RunStatus) -> Iterator[tuple[str, str, str]]:
