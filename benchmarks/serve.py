@@ -203,12 +203,15 @@ async def visit(server: Server, text: str, tokens: int, seed: int, leaves: bool)
 
 async def ask_app(port: int, text: str, tokens: int, seed: int) -> AsyncIterator[bool]:
     """True whenever there is more text, False for a refusal."""
-    data = [text, default_model(port), tokens, 0.8, 40, 0.95, 1.1, seed, "", False, 0.0]
-    path = "/gradio_api/call/generate"
-    async with _connection(port, path, {"data": data}) as reader:
+    body = {"prompt": text, "model": default_model(port), "max_new_tokens": tokens, "seed": seed}
+    body |= {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "repetition_penalty": 1.1}
+    path = "/gradio_api/call"
+    async with _connection(
+        port, f"{path}/v2/generate", body | {"stop_at_end_of_text": False}, seed
+    ) as reader:
         event = json.loads(await body_of(reader))["event_id"]
     seen = ""
-    async with _connection(port, f"{path}/{event}") as reader:
+    async with _connection(port, f"{path}/generate/{event}", client=seed) as reader:
         async for kind, value in events_of(reader):
             if kind == "error":
                 yield False
@@ -241,16 +244,26 @@ async def ask_llama(port: int, text: str, tokens: int, seed: int) -> AsyncIterat
 
 
 class _connection:
-    """One request on a connection of its own: the reader, behind the headers of the answer."""
+    """One request on a connection of its own: the reader, behind the headers of the answer.
 
-    def __init__(self, port: int, path: str, body: dict | None = None) -> None:
+    Every client has an address of its own, as in the world: the app counts by address. Only Linux
+    has more than one of this machine."""
+
+    def __init__(
+        self, port: int, path: str, body: dict | None = None, client: int | None = None
+    ) -> None:
+        self._from = None
+        if client is not None and sys.platform == "linux":
+            self._from = (f"127.0.{1 + client // 250}.{1 + client % 250}", 0)
         raw = b"" if body is None else json.dumps(body).encode()
         head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
         self._port, self._raw = port, head.encode() + raw
 
     async def __aenter__(self) -> asyncio.StreamReader:
-        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
+        reader, self._writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, limit=1 << 24, local_addr=self._from
+        )
         self._writer.write(self._raw)
         status = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
         if status != b"200":
