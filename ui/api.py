@@ -47,12 +47,13 @@ def _add_generate(context: PageContext) -> None:
 
     @guard("generating", _refuse)
     def generate(prompt, model, *values) -> Iterator[str]:
-        """Continue `prompt`. Streams the continuation so far; the last value is complete."""
+        """Continue `prompt`. Streams the continuation so far; the last value is complete. Without
+        a prompt, that is a whole text."""
         settings = {one.name: value for one, value in zip(_GENERATE_SETTINGS, values)}
         request = parse_request(models, prompt, model, **settings)
         loaded = models.load(request.choice.name)
         for step in stream_step(loaded, Step(request.prompt), request.sampling):
-            yield step.texts[0]
+            yield request.begun + step.texts[0]
 
     model = Setting("", name="model", kind="str", default=context.start.choice.name)
     _declare(generate, (model, *_GENERATE_SETTINGS))
