@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = str(ROOT / "benchmarks")
 sys.path[:] = [str(ROOT), BENCHMARKS, *(path for path in sys.path if path != BENCHMARKS)]
 
-from prose import names_in, repeated_runs, sentences_of, words_of
+from prose import persons_in, repeated_runs, sentences_of, words_of
 
 from gpt2.generate import generate_text
 from gpt2.inference import load_for_inference
@@ -83,8 +83,7 @@ def openings_from(books: list[str], count: int) -> list[Opening]:
 
 
 def _openings_of(book: str, frequent: set[str]) -> Iterator[Opening]:
-    persons = {name for name, times in names_in(book).items() if times >= KNOWN}
-    persons -= {word.capitalize() for word in words_of(book) if word.islower()}
+    persons = persons_in(book, KNOWN)
     for paragraph in book.split("\n"):
         cut = list(re.finditer(r"\S+", paragraph))[: WORDS + 1]
         text = paragraph[: cut[WORDS - 1].end()] if len(cut) > WORDS else ""

@@ -51,6 +51,12 @@ def names_in(text: str) -> Counter[str]:
     return +found
 
 
+def persons_in(book: str, least: int = 1) -> set[str]:
+    """The names that a book has `least` times, without words that it also writes small."""
+    small = {word.capitalize() for word in words_of(book) if word.islower()}
+    return {name for name, times in names_in(book).items() if times >= least} - small
+
+
 def begins_with_a_sentence(text: str) -> bool:
     """Whether a text begins with words of a sentence, behind an opening quotation mark or not:
     neither a heading nor a mark, a blank line or a lone capital before it."""
