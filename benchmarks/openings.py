@@ -1,6 +1,7 @@
 """A hundred openings that nobody picked, continued by models and judged by a rule.
 
     python benchmarks/openings.py VALID --model NAME [--model NAME] [--show 10]
+        [--repetition-penalty 1]
 
 The openings are cut from held-out books, the same number from each, evenly spaced: of a paragraph
 that names a person of the book, the first words. Each model continues each at the default settings,
@@ -14,7 +15,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,19 +100,23 @@ def main() -> None:
     parser.add_argument("--model", action="append", required=True, metavar="NAME")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--show", type=int, default=0, help="print so many of each, evenly spaced")
+    parser.add_argument("--repetition-penalty", type=float, help="not the default one")
     options = parser.parse_args()
+    penalty = options.repetition_penalty
+    sampling = Sampling() if penalty is None else Sampling(repetition_penalty=penalty)
     openings = openings_from(list(read_documents(TextFile(options.valid))), options.count)
-    texts = {name: list(_continued(name, openings)) for name in options.model}
+    texts = {name: list(_continued(name, openings, sampling)) for name in options.model}
     print_table(openings, texts)
     for number in range(0, options.count, options.count // options.show if options.show else 1):
         if options.show:
             show(number + 1, openings[number], {name: t[number] for name, t in texts.items()})
 
 
-def _continued(name: str, openings: list[Opening]) -> Iterator[str]:
+def _continued(name: str, openings: list[Opening], sampling: Sampling) -> Iterator[str]:
     model, tokenizer = load_for_inference(name)
     for seed, opening in enumerate(openings, 1):
-        yield "".join(generate_text(model, tokenizer, opening.text, Sampling(seed=seed)))
+        seeded = replace(sampling, seed=seed)
+        yield "".join(generate_text(model, tokenizer, opening.text, seeded))
 
 
 def print_table(openings: list[Opening], texts: dict[str, list[str]]) -> None:
