@@ -5,7 +5,8 @@
 
 The openings are cut from held-out books, the same number from each, evenly spaced: of a paragraph
 that names a person of the book, the first words. Each model continues each at the default settings,
-opening k with seed k. The judge sees an opening and a continuation, and never whose it is.
+opening k with seed k. The judge sees an opening and a continuation, and never whose it is; the
+books' own way on is judged, too, so that the shares have a measure.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from gpt2.inference import load_for_inference
 from gpt2.sampling import Sampling
 from gpt2.text import TextFile, read_documents
 
+BOOKS = "the books themselves"
 WORDS = 25  # of an opening
 KNOWN = 10  # times that a book names a person of it
 SOON = 40  # words within which the sentence that the opening begins has to end
+REST = 75  # words, about 100 tokens
 LOOP = 5  # words in a row that must not come twice
 COMMON = 300  # most frequent words of the books, which say nothing about a topic
 
@@ -41,6 +44,7 @@ class Opening:
     text: str
     person: str
     topic: frozenset[str]  # stems of its content words
+    rest: str = ""  # how the book itself goes on, as long as a model's continuation
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,17 @@ def openings_from(books: list[str], count: int) -> list[Opening]:
 
 def _openings_of(book: str, frequent: set[str]) -> Iterator[Opening]:
     persons = persons_in(book, KNOWN)
-    for paragraph in book.split("\n"):
+    for match in re.finditer("[^\n]+", book):
+        paragraph = match[0]
         cut = list(re.finditer(r"\S+", paragraph))[: WORDS + 1]
         text = paragraph[: cut[WORDS - 1].end()] if len(cut) > WORDS else ""
         named = [word for word in words_of(text.replace("'s", "")) if word in persons]
         if named and text[-1].isalpha():
             content = {w for w in words_of(text) if len(w) > 3 and w.casefold() not in frequent}
-            yield Opening(text, named[0], frozenset(map(stem, content)) - {stem(named[0])})
+            behind = book[match.start() + len(text) :]
+            rest = re.match(rf"(\s*\S+){{,{REST}}}", behind)[0]
+            topic = frozenset(map(stem, content)) - {stem(named[0])}
+            yield Opening(text, named[0], topic, rest)
 
 
 def main() -> None:
@@ -106,10 +114,12 @@ def main() -> None:
     sampling = Sampling() if penalty is None else Sampling(repetition_penalty=penalty)
     openings = openings_from(list(read_documents(TextFile(options.valid))), options.count)
     texts = {name: list(_continued(name, openings, sampling)) for name in options.model}
+    texts[BOOKS] = [opening.rest for opening in openings]
     print_table(openings, texts)
-    for number in range(0, options.count, options.count // options.show if options.show else 1):
-        if options.show:
-            show(number + 1, openings[number], {name: t[number] for name, t in texts.items()})
+    if options.show:
+        del texts[BOOKS]
+        for number in range(0, options.count, options.count // options.show):
+            show(number + 1, openings[number], {name: all_[number] for name, all_ in texts.items()})
 
 
 def _continued(name: str, openings: list[Opening], sampling: Sampling) -> Iterator[str]:

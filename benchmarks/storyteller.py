@@ -10,8 +10,8 @@
     python benchmarks/storyteller.py compare TEXT VALID [--nanogpt DIR] [--steps N] [--rate R]
 
 `clean` writes the text of the books without headings, on which it was trained: stories.txt, here
-TEXT; VALID are the held-out books; .xz files are unpacked. `score`, `memorized`, `slurs` and
-`samples` take --model NAME, several times to compare models in one run.
+TEXT; VALID are the held-out books; .xz files are unpacked. `score`, `memorized`, `slurs`,
+`samples` and `finetune` take --model NAME, several times to compare models in one run.
 DIR is a checkout of https://github.com/karpathy/nanoGPT; without it `compare` trains ours.
 
 Samples are drawn at the default settings with seeds 1, 2, 3 ..., an equal share from each of
@@ -95,11 +95,11 @@ def main() -> None:
         add(memorized, "text", count=100, tokens=200),
         add(slurs, count=500, tokens=200),
         add(samples, count=20, tokens=60),
+        add(finetune),
     ]
     for sub in compared:
         sub.add_argument("--model", action="append", metavar="NAME", help=f"[{MODEL}]")
     add(speed, rounds=5, tokens=200)
-    add(finetune)
     versus = add(compare, "text", "valid", steps=400)
     versus.add_argument("--nanogpt", type=Path, metavar="DIR")
     versus.add_argument("--rate", type=float, help="the peak learning rate, not the project's own")
@@ -236,26 +236,30 @@ def speed(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """The sample text with the settings of `TASTE`, as a process from start to end."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", MODEL, "--out", out]
-        command += [word for name, value in TASTE.items() for word in (f"--{name}", value)]
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *map(str, command), "--json"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        seconds = time.perf_counter() - started
-        steps = [json.loads(line) for line in done.stdout.splitlines()]
-        losses = {s["step"]: s["validation_loss"] for s in steps if s["validation_loss"]}
-        best = min(losses, key=losses.get)
-        print(f"{seconds:.1f} s; held-out loss {losses[0]:.4f} before, {losses[best]:.4f} after")
-        for name in (MODEL, str(out / "model")):
-            model, tokenizer = load_for_inference(name)
-            for prompt in ("January the 5th.", STORY_OPENINGS[0]):
-                pieces = generate_pieces(model, tokenizer, prompt, Sampling(seed=1))
-                words = prompt + "".join(piece.text for piece in pieces)
-                print(f"\n{'before' if name == MODEL else 'after'}: {words.strip()}")
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            _finetune(name, Path(folder) / "run")
+
+
+def _finetune(name: str, out: Path) -> None:
+    command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", name, "--out", out]
+    command += [word for key, value in TASTE.items() for word in (f"--{key}", value)]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    losses = {s["step"]: s["validation_loss"] for s in steps if s["validation_loss"]}
+    best = min(losses, key=losses.get)
+    print(f"{name}: {seconds:.1f} s; held-out loss {losses[0]:.4f}, then {losses[best]:.4f}")
+    for written_by in (name, str(out / "model")):
+        model, tokenizer = load_for_inference(written_by)
+        for prompt in ("January the 5th.", STORY_OPENINGS[0]):
+            pieces = generate_pieces(model, tokenizer, prompt, Sampling(seed=1))
+            words = prompt + "".join(piece.text for piece in pieces)
+            print(f"\n{'before' if written_by == name else 'after'}: {words.strip()}")
 
 
 def compare(options: argparse.Namespace) -> None:

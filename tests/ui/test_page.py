@@ -345,8 +345,8 @@ def test_styles_set_the_controls_and_a_moved_control_is_custom(page):
     setting(page, "Seed")
     for style, values in {
         "Wild": ("1", "0", "0.95", "1.1"),
-        "Greedy": ("0", "0", "1", "1.3"),
-        "Precise": ("0.4", "20", "0.9", "1.25"),
+        "Greedy": ("0", "0", "1", "1.4"),
+        "Precise": ("0.4", "20", "0.9", "1.3"),
         "Balanced": ("0.8", "40", "0.95", "1.1"),
     }.items():
         page.locator("#style").get_by_text(style).click()
