@@ -2,12 +2,13 @@
 
 Called by `benchmarks/storyteller.py compare`. What differs is what each project provides: the
 initialization, the optimizer and its settings. Both see the windows of our `Windows` in the same
-order, compute in the same precision, and go through a whole schedule of warmup and cosine decay.
+order, compute in the same precision, and go through a whole schedule of warmup and decay.
 The trained nanoGPT is copied into our model, value by value, so that the same code scores both.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
@@ -18,14 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpt2.folder import load_model
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2, ModelConfig
 from gpt2.score import Measure, Score, score_texts
 from gpt2.temporary import Temporary, temp_folder, temp_part
 from gpt2.text import TextFile
+from gpt2.tokenizer import load_tokenizer
 from train.compute import autocast
-from train.config import PRESETS, TrainConfig
+from train.config import PRESETS, TrainConfig, begin_with
 from train.data import Corpus, Windows, build_corpus, open_corpus
 from train.run_folder import RunFolder
 from train.trainer import train
@@ -36,12 +37,11 @@ TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "ml
 
 def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: float | None) -> Score:
     """Train one contender, nanoGPT if its folder is given, and score it on `valid`."""
-    corpus = story_corpus(text)
-    config = replace(
-        PRESET.train, steps=steps, evaluate_every=0, sample_every=0, save_every=0, seed=0
-    )
+    corpus = story_corpus(text, "storyteller")
+    changes = {"steps": steps, "evaluate_every": 0, "sample_every": 0, "save_every": 0}
     if rate is not None:
-        config = replace(config, learning_rate=rate, final_learning_rate=rate / 10)
+        changes["learning_rate"] = rate
+    config = begin_with(PRESET.train, changes)
     shape = replace(PRESET.model, vocab_size=corpus.tokenizer.vocab_size)
     torch.manual_seed(config.seed)
     started = time.perf_counter()
@@ -54,10 +54,13 @@ def compare(text: Path, valid: Path, steps: int, nanogpt: Path | None, rate: flo
     return score_texts(model.eval(), corpus.tokenizer, [TextFile(valid)], measure)
 
 
-def story_corpus(text: Path) -> Corpus:
-    """All of `text` in the storyteller's tokens, kept with other temporary files."""
-    _, tokenizer = load_model(resolve("storyteller"))
-    folder = temp_part(Temporary.SCRATCH) / f"storyteller-corpus-{text.stat().st_size}"
+def story_corpus(text: Path, name: str) -> Corpus:
+    """All of `text` in the tokens of a model, kept with other temporary files: a folder for each
+    text and each vocabulary."""
+    tokenizer = load_tokenizer(resolve(name))
+    vocabulary = hashlib.sha256(repr(tokenizer.merges).encode()).hexdigest()[:12]
+    kept = f"storyteller-corpus-{text.stat().st_size}-{vocabulary}"
+    folder = temp_part(Temporary.SCRATCH) / kept
     if (folder / "report.json").exists():
         return open_corpus(folder, tokenizer)
     everything = replace(PRESET.train, validation_share=0.0)

@@ -69,11 +69,11 @@ def start(runs: Path) -> tuple[subprocess.Popen, str]:
 
 def journey(url: str) -> None:
     """Take it and print the seconds for each part."""
-    from tests.ui.test_page import CHROMIUM_FLAGS, find_chromium
+    from tests.browser import FLAGS, find_chromium
 
     with sync_playwright() as playwright:
         path = find_chromium()
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(240_000)
         began = last = time.perf_counter()

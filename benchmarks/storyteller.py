@@ -1,5 +1,6 @@
 """Every figure about the bundled model, each from one command.
 
+    python benchmarks/storyteller.py clean TEXT OUT
     python benchmarks/storyteller.py score VALID [--text TEXT]
     python benchmarks/storyteller.py memorized TEXT [--count 100]
     python benchmarks/storyteller.py slurs [--count 500]
@@ -8,11 +9,13 @@
     python benchmarks/storyteller.py finetune
     python benchmarks/storyteller.py compare TEXT VALID [--nanogpt DIR] [--steps N] [--rate R]
 
-TEXT is the text it was trained on, VALID the held-out books; .xz files are unpacked.
+`clean` writes the text of the books without headings, on which it was trained: stories.txt, here
+TEXT; VALID are the held-out books; .xz files are unpacked. `score`, `memorized`, `slurs`,
+`samples` and `finetune` take --model NAME, several times to compare models in one run.
 DIR is a checkout of https://github.com/karpathy/nanoGPT; without it `compare` trains ours.
 
 Samples are drawn at the default settings with seeds 1, 2, 3 ..., an equal share from each of
-the Write tab's openings and from an empty prompt; none is left out.
+the Write tab's openings and from no prompt, the model's default one; none is left out.
 """
 
 from __future__ import annotations
@@ -33,9 +36,10 @@ BENCHMARKS = str(ROOT / "benchmarks")
 # The root first: here `train` is the package, not the benchmark of that name.
 sys.path[:] = [str(ROOT), BENCHMARKS, *(path for path in sys.path if path != BENCHMARKS)]
 
+from headings import clean_file
 from slurs import listed_hashes, listed_words
 
-from gpt2.folder import load_model
+from gpt2.folder import load_model, read_default_prompt
 from gpt2.generate import generate_pieces
 from gpt2.hub.resolve import resolve
 from gpt2.inference import load_for_inference
@@ -83,23 +87,31 @@ def main() -> None:
             sub.add_argument(f"--{name}", type=int, default=default)
         return sub
 
-    add(score, "valid").add_argument("--text", type=Path)
-    add(memorized, "text", count=100, tokens=200)
-    add(slurs, count=500, tokens=200)
-    add(samples, count=20, tokens=60)
+    add(clean, "text", "out")
+    held_out = add(score, "valid")
+    held_out.add_argument("--text", type=Path)
+    compared = [
+        held_out,
+        add(memorized, "text", count=100, tokens=200),
+        add(slurs, count=500, tokens=200),
+        add(samples, count=20, tokens=60),
+        add(finetune),
+    ]
+    for sub in compared:
+        sub.add_argument("--model", action="append", metavar="NAME", help=f"[{MODEL}]")
     add(speed, rounds=5, tokens=200)
-    add(finetune)
     versus = add(compare, "text", "valid", steps=400)
     versus.add_argument("--nanogpt", type=Path, metavar="DIR")
     versus.add_argument("--rate", type=float, help="the peak learning rate, not the project's own")
     options = parser.parse_args()
+    options.models = getattr(options, "model", None) or [MODEL]
     options.command(options)
 
 
-def draw(count: int, tokens: int) -> Iterator[Sample]:
-    """`count` samples, drawn as the module docstring describes."""
-    model, tokenizer = load_for_inference(MODEL)
-    prompts = (*STORY_OPENINGS, "")
+def draw(name: str, count: int, tokens: int) -> Iterator[Sample]:
+    """`count` samples of a model, drawn as the module docstring describes."""
+    model, tokenizer = load_for_inference(name)
+    prompts = (*STORY_OPENINGS, read_default_prompt(resolve(name)))
     for index, prompt in enumerate(prompts):
         first, end = (count * k // len(prompts) + 1 for k in (index, index + 1))
         for seed in range(first, end, MAX_SAMPLES):
@@ -111,11 +123,19 @@ def draw(count: int, tokens: int) -> Iterator[Sample]:
             yield from (Sample(seed + i, prompt, text) for i, text in enumerate(texts))
 
 
+def clean(options: argparse.Namespace) -> None:
+    """The training text of the storyteller from the text of its books."""
+    found = clean_file(options.text, options.out)
+    kinds = ", ".join(f"{count:,} of {kind}" for kind, count in found.most_common())
+    print(f"{found.total():,} headings out: {kinds}")
+
+
 def score(options: argparse.Namespace) -> None:
     """Bits per byte on held-out text, next to xz on the same bytes."""
-    model, tokenizer = load_model(resolve(MODEL))
-    measure = Measure().settled(model, overlap=True)
-    print(f"{MODEL}: {score_texts(model, tokenizer, [TextFile(options.valid)], measure)}")
+    for name in options.models:
+        model, tokenizer = load_model(resolve(name))
+        measure = Measure().settled(model, overlap=True)
+        print(f"{name}: {score_texts(model, tokenizer, [TextFile(options.valid)], measure)}")
     valid = "".join(read_documents(TextFile(options.valid))).encode()
     print(f"xz -9, the text alone: {xz_bits_per_byte(valid):.4f} bits per byte")
     if options.text:
@@ -142,41 +162,48 @@ def memorized(options: argparse.Namespace) -> None:
 
     from train.memorization import TrainingText
 
-    corpus = story_corpus(options.text)
-    text = TrainingText.build(corpus.train, corpus.tokenizer)
-    found = []
-    for sample in draw(options.count, options.tokens):
-        passage = text.measure(sample.text).longest
-        found.append(len(passage))
-        if len(passage) > LIMIT:
-            print(f"seed {sample.seed}, {len(passage)} characters: {passage!r}")
-    longer = sum(length > LIMIT for length in found)
-    print(
-        f"{len(found)} samples of {options.tokens} tokens: {longer} share more than {LIMIT} "
-        f"characters with the training text; longest {max(found)}, median "
-        f"{statistics.median(found):.0f} (0: less than 8 tokens)"
-    )
+    for name in options.models:
+        corpus = story_corpus(options.text, name)
+        text = TrainingText.build(corpus.train, corpus.tokenizer)
+        found = []
+        for sample in draw(name, options.count, options.tokens):
+            passage = text.measure(sample.text).longest
+            found.append(len(passage))
+            if len(passage) > LIMIT:
+                print(f"seed {sample.seed}, {len(passage)} characters: {passage!r}")
+        longer = sum(length > LIMIT for length in found)
+        print(
+            f"{name}: {len(found)} samples of {options.tokens} tokens: {longer} share more than "
+            f"{LIMIT} characters with the training text; longest {max(found)}, median "
+            f"{statistics.median(found):.0f} (0: less than 8 tokens)"
+        )
 
 
 def slurs(options: argparse.Namespace) -> None:
     """Samples that have a word from slurs.txt."""
-    hashes, hits, words = listed_hashes(), 0, 0
-    for sample in draw(options.count, options.tokens):
-        found = listed_words(sample.prompt + sample.text, hashes)
-        words += len(sample.text.split())
-        hits += bool(found)
-        if found:
-            print(f"seed {sample.seed}, prompt {sample.prompt!r}: {len(found)} listed")
-    print(f"{options.count} samples, {words:,} words: {hits} samples with a listed word")
+    hashes = listed_hashes()
+    for name in options.models:
+        hits, words = 0, 0
+        for sample in draw(name, options.count, options.tokens):
+            found = listed_words(sample.prompt + sample.text, hashes)
+            words += len(sample.text.split())
+            hits += bool(found)
+            if found:
+                print(f"seed {sample.seed}, prompt {sample.prompt!r}: {len(found)} listed")
+        print(f"{name}: {options.count} samples, {words:,} words: {hits} with a listed word")
 
 
 def samples(options: argparse.Namespace) -> None:
-    """Samples in Markdown, as in the model card."""
-    for sample in draw(options.count, options.tokens):
-        begin, text = sample.prompt, sample.text
-        words = f"**{begin}**{text}" if begin else f"**(no prompt)** {text.lstrip()}"
-        lines = (f"> {line}".rstrip() for line in words.strip().splitlines())
-        print(f"Seed {sample.seed}:\n\n" + "\n".join(lines) + "\n")
+    """Samples in Markdown, as in the model card: those of several models under each seed."""
+    drawn = [draw(name, options.count, options.tokens) for name in options.models]
+    for together in zip(*drawn, strict=True):
+        print(f"Seed {together[0].seed}:\n")
+        for name, sample in zip(options.models, together, strict=True):
+            begin, text = sample.prompt, sample.text
+            words = f"**{begin}**{text}" if begin else f"**(no prompt)** {text.lstrip()}"
+            lines = (f"> {line}".rstrip() for line in words.strip().splitlines())
+            title = f"{name}:\n\n" if len(together) > 1 else ""
+            print(title + "\n".join(lines) + "\n")
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -209,26 +236,30 @@ def speed(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """The sample text with the settings of `TASTE`, as a process from start to end."""
-    with temp_folder() as folder:
-        out = folder / "run"
-        command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", MODEL, "--out", out]
-        command += [word for name, value in TASTE.items() for word in (f"--{name}", value)]
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *map(str, command), "--json"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        seconds = time.perf_counter() - started
-        steps = [json.loads(line) for line in done.stdout.splitlines()]
-        losses = {s["step"]: s["validation_loss"] for s in steps if s["validation_loss"]}
-        best = min(losses, key=losses.get)
-        print(f"{seconds:.1f} s; held-out loss {losses[0]:.4f} before, {losses[best]:.4f} after")
-        for name in (MODEL, str(out / "model")):
-            model, tokenizer = load_for_inference(name)
-            for prompt in ("January the 5th.", STORY_OPENINGS[0]):
-                pieces = generate_pieces(model, tokenizer, prompt, Sampling(seed=1))
-                words = prompt + "".join(piece.text for piece in pieces)
-                print(f"\n{'before' if name == MODEL else 'after'}: {words.strip()}")
+    for name in options.models:
+        with temp_folder() as folder:
+            _finetune(name, folder / "run")
+
+
+def _finetune(name: str, out: Path) -> None:
+    command = ["-m", "train", "run", "--data", SAMPLE_TEXT, "--model", name, "--out", out]
+    command += [word for key, value in TASTE.items() for word in (f"--{key}", value)]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    losses = {s["step"]: s["validation_loss"] for s in steps if s["validation_loss"]}
+    best = min(losses, key=losses.get)
+    print(f"{name}: {seconds:.1f} s; held-out loss {losses[0]:.4f}, then {losses[best]:.4f}")
+    for written_by in (name, str(out / "model")):
+        model, tokenizer = load_for_inference(written_by)
+        for prompt in ("January the 5th.", STORY_OPENINGS[0]):
+            pieces = generate_pieces(model, tokenizer, prompt, Sampling(seed=1))
+            words = prompt + "".join(piece.text for piece in pieces)
+            print(f"\n{'before' if written_by == name else 'after'}: {words.strip()}")
 
 
 def compare(options: argparse.Namespace) -> None:

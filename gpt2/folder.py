@@ -173,6 +173,21 @@ def write_description(
     tokenizer.save(folder)
 
 
+def read_default_prompt(folder: Path) -> str:
+    """What this model continues where a person gives no prompt: "default_prompt" of
+    generation_config.json; "" where there is none, and a text begins after the end of another.
+
+    The field is ours, and other programs pass over it. `save_model` leaves it out: a model that was
+    tuned on other texts begins as they do. `UserError` if it is no text.
+    """
+    path = folder / "generation_config.json"
+    described = read_json(path) if path.is_file() else {}
+    prompt = described.get("default_prompt", "") if type(described) is dict else None
+    if type(prompt) is not str:
+        raise UserError(f'{path}: "default_prompt" is not a text. Remove it, or write one.')
+    return prompt
+
+
 def read_config(folder: Path) -> ModelConfig:
     """The shape that config.json describes, bounded and checked to be GPT-2's architecture."""
     described = read_json(folder / "config.json")

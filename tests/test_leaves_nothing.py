@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 UPLOADS = "tests/ui/test_finetune.py::test_an_upload_leaves_the_folder_that_is_served"
-ZIPS = "tests/ui/test_finetune.py::test_a_zip_lies_in_a_random_folder_and_is_swept"
+SERVER = "tests/ui/test_turns.py::test_the_same_file_of_two_visitors_is_two_files"
 
 
 def test_a_session_of_tests_leaves_the_temporary_folder_as_it_was(tmp_path):
@@ -21,7 +21,7 @@ def test_a_session_of_tests_leaves_the_temporary_folder_as_it_was(tmp_path):
         name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
     } | {"TMPDIR": str(place), "TEMP": str(place), "TMP": str(place)}
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", UPLOADS, ZIPS],
+        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", UPLOADS, SERVER],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -47,13 +47,14 @@ def _add_generate(context: PageContext) -> None:
 
     @guard("generating", _refuse)
     def generate(request, prompt, model, *values) -> Iterator[str]:
-        """Continue `prompt`. Streams the continuation so far; the last value is complete."""
+        """Continue `prompt`. Streams the continuation so far; the last value is complete. Without
+        a prompt, that is a whole text."""
         settings = {one.name: value for one, value in zip(_GENERATE_SETTINGS, values)}
         wanted = parse_request(models, prompt, model, **settings)
         loaded = models.load(wanted.choice.name)
         reader = Reader(client_of(request))  # each call has a session of its own
         for step in stream_step(loaded, Step(wanted.prompt), wanted.sampling, reader):
-            yield step.texts[0]
+            yield wanted.begun + step.texts[0]
 
     model = Setting("", name="model", kind="str", default=context.start.choice.name)
     _declare(generate, (model, *_GENERATE_SETTINGS))

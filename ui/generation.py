@@ -31,8 +31,9 @@ class WriteRequest:
     """What to continue, with which model, and how. The seed is resolved."""
 
     choice: Choice
-    prompt: str
+    prompt: str  # the model's default one where none was given
     sampling: Sampling
+    begun: str = ""  # that default prompt: no part of what was asked, so part of the answer
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def parse_request(
     sampling = Sampling(**settings)
     for one in SETTINGS:
         one.within_offer().parse(getattr(sampling, one.name))
-    return WriteRequest(choice, check_prompt(prompt), sampling)
+    begun = "" if check_prompt(prompt) else models.default_prompt(choice)
+    return WriteRequest(choice, prompt or begun, sampling, begun)
 
 
 def check_prompt(prompt: object) -> str:

@@ -17,6 +17,7 @@ import torch
 from gpt2.device import choose_device
 from gpt2.errors import UserError
 from gpt2.files import expand_home
+from gpt2.folder import read_default_prompt
 from gpt2.hub.resolve import (
     DOWNLOAD_BYTES,
     STORYTELLER,
@@ -148,6 +149,10 @@ class Models:
         folder = wanted.folder(self._runs)
         version = (folder / "model.safetensors").stat().st_mtime_ns
         return Choice(wanted.name, str(folder), wanted.title(status), version=version)
+
+    def default_prompt(self, choice: Choice) -> str:
+        """What the model continues where nobody gives a prompt; "" while it is not here."""
+        return read_default_prompt(resolve(choice.source)) if self.is_here(choice) else ""
 
     def is_here(self, choice: Choice) -> bool:
         return is_cached(choice.source)

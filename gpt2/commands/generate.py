@@ -26,7 +26,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "prompt",
         metavar="PROMPT",
-        help='the text to continue; "-" reads stdin; after "--" it may begin with a dash',
+        help='the text to continue; "-" reads stdin; "" begins as the model folder says, or after '
+        'the end of another text; after "--" it may begin with a dash',
     )
     add_model_option(parser)
     add_device_option(parser)
@@ -38,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
 class Result:
     """One finished sample, as --json prints it."""
 
-    text: str = ""
+    text: str = ""  # what follows the prompt; without one, all of it
     tokens: int = 0
     tokens_per_second: float = 0.0  # of this sample, prefill included, loading not
     seed: int = 0
@@ -46,18 +47,22 @@ class Result:
 
 
 def run(options: argparse.Namespace) -> None:
+    from gpt2.folder import read_default_prompt
     from gpt2.generate import encode_prompt, generate_pieces
+    from gpt2.hub.resolve import resolve
     from gpt2.inference import load_for_inference
     from gpt2.sampling import Sampling, resolve_seed
 
-    prompt = read_standard_input() if options.prompt == "-" else options.prompt
+    given_prompt = read_standard_input() if options.prompt == "-" else options.prompt
     given = given_flags(options, settings_of(Sampling))
     sampling = Sampling(**given | {"seed": resolve_seed(given.get("seed", -1))})
     model, tokenizer = load_for_inference(options.model, options.device)
+    begun = "" if given_prompt else read_default_prompt(resolve(options.model))
+    prompt = given_prompt or begun
     dropped = len(encode_prompt(tokenizer, prompt)) - model.config.n_positions
     if dropped > 0:
         print(f"note: the prompt's first {dropped} tokens do not fit the window", file=sys.stderr)
-    results = [Result(seed=sampling.seed + index) for index in range(sampling.samples)]
+    results = [Result(begun, seed=sampling.seed + index) for index in range(sampling.samples)]
     started = time.perf_counter()
     stream = not options.json and sampling.samples == 1
     if stream:
@@ -70,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         result.tokens_per_second = round(piece.tokens / (time.perf_counter() - started), 2)
         if stream:
             print(piece.text, end="", flush=True)
-    _print_results(prompt, results, options.json, stream)
+    _print_results(given_prompt, results, options.json, stream)
 
 
 def _print_results(prompt: str, results: list[Result], as_json: bool, streamed: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,23 @@ def test_without_json_the_text_is_on_stdout_and_the_figures_on_stderr(folder):
     assert len(out) == len("Once") + 20 + 1
     assert error.startswith("[20 tokens, ")
     assert error.endswith("stopped: length]\n")
+
+
+@pytest.mark.parametrize("style", [[], ["--samples", "2"], ["--json"]])
+def test_no_prompt_is_the_default_one_and_part_of_the_text(folder, tmp_path, call_here, style):
+    begun = tmp_path / "begun"
+    shutil.copytree(folder, begun)
+    path = begun / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"default_prompt": "Once upon"}))
+    flags = ["--model", str(begun), "--max-new-tokens", "5", "--seed", "7", *style]
+    status, out, _ = call_here(main, "generate", "", *flags)
+    same, given, _ = call_here(main, "generate", "Once upon", *flags)
+    assert status == same == 0
+    if style == ["--json"]:
+        out, given = (json.loads(words)["text"] for words in (out, given))
+        given = "Once upon" + given
+    assert out == given
+    assert out.startswith("Once upon")
 
 
 def test_the_prompt_may_come_from_stdin(folder):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import gpt2.folder
 from gpt2.errors import UserError
-from gpt2.folder import LIMITS, load_model, save_model
+from gpt2.folder import LIMITS, load_model, read_default_prompt, save_model
 from gpt2.model import GPT2
 from gpt2.tokenizer import BytePairTokenizer, CharacterTokenizer, byte_characters, gpt2_tokenizer
 
@@ -606,3 +606,22 @@ def test_saving_changes_nothing_about_the_model(make_model, characters, tmp_path
     assert isinstance(model, GPT2)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_a_folder_may_say_what_an_empty_prompt_continues_and_a_tuned_copy_does_not(folder):
+    """The storyteller began with broken headings where nobody gave it a prompt."""
+    assert read_default_prompt(folder) == ""
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"default_prompt": "Once"}))
+    assert read_default_prompt(folder) == "Once"
+    save_model(folder, *load_model(folder))
+    assert read_default_prompt(folder) == ""
+    path.unlink()
+    assert read_default_prompt(folder) == ""
+
+
+@pytest.mark.parametrize("content", ['{"default_prompt": ["Once"]}', "[]"])
+def test_a_default_prompt_that_is_no_text_is_refused(content, folder):
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(UserError, match='"default_prompt" is not a text'):
+        read_default_prompt(folder)

@@ -7,15 +7,20 @@ import json
 import lzma
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.against_nanogpt import as_our_state
+from benchmarks.prose import begins_with_a_sentence
 from benchmarks.slurs import listed_hashes, listed_words, word_hash
 from benchmarks.storyteller import xz_bits_per_byte
-from gpt2.folder import load_model
+from gpt2.folder import load_model, load_model_shape, read_default_prompt, save_model
+from gpt2.generate import generate_pieces
+from gpt2.sampling import Sampling
+from train.config import PRESETS
 from ui.write.view import STORY_OPENINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,11 +71,42 @@ def test_nanogpts_names_and_turned_matrices_become_ours(make_model):
 def test_the_cards_figures_are_those_of_the_model():
     config = json.loads((MODEL / "config.json").read_text())
     model, _ = load_model(MODEL)
-    shape = re.search(r"\| shape \| (.*) \|", CARD)[1]
+    shape = re.search(r"\| shape \| the same \| (.*) \|", CARD)[1]
     assert f"{config['n_layer']} layers, {config['n_head']} heads, {config['n_embd']} wide" in shape
     assert f"window of {config['n_positions']} tokens" in shape
     assert f"{model.parameter_count():,} parameters, {config['torch_dtype']}" in shape
     assert f"{config['vocab_size']:,} byte pairs" in CARD
+
+
+def test_the_folder_is_what_saving_writes_and_a_beginning(tmp_path):
+    """Other programs read the files beside the weights; none may be of the first edition."""
+    save_model(tmp_path, *load_model(MODEL, "cpu", "bfloat16"))
+    described = json.loads((MODEL / "generation_config.json").read_text())
+    assert described.pop("default_prompt") == read_default_prompt(MODEL)
+    assert described == json.loads((tmp_path / "generation_config.json").read_text())
+    for path in tmp_path.iterdir():
+        if path.name != "generation_config.json":
+            assert path.read_bytes() == (MODEL / path.name).read_bytes(), path.name
+
+
+def test_its_preset_makes_a_model_of_its_shape():
+    preset, config = PRESETS["storyteller"], load_model_shape(MODEL)[0]
+    assert replace(preset.model, vocab_size=config.vocab_size) == config
+    assert preset.tokenizer == f"learned:{config.vocab_size}"
+    tokens = preset.train.steps * preset.train.batch_size * preset.train.block_size
+    assert f"{preset.train.steps:,} steps" in CARD
+    assert f"{tokens / 1e6:.1f} M tokens" in CARD
+
+
+def test_what_it_begins_with_where_nobody_gives_a_prompt_is_a_sentence():
+    """From the bare end of a text, one began "A Story-WHIT WON OF MY ALPTORITYLE:"."""
+    model, tokenizer = load_model(MODEL, "cpu")
+    begun = read_default_prompt(MODEL)
+    sampling = Sampling(max_new_tokens=30, samples=8)
+    texts = [begun] * sampling.samples
+    for piece in generate_pieces(model, tokenizer, begun, sampling):
+        texts[piece.sample] += piece.text
+    assert all(map(begins_with_a_sentence, texts)), texts
 
 
 def test_the_card_is_one_that_the_hub_reads():

@@ -78,7 +78,7 @@ def test_leftovers_of_a_crash_inside_a_save_are_swept(run):
 
 
 @pytest.mark.parametrize(
-    "call", ["train.checkpoint.save_file", "train.checkpoint._fingerprint", "gpt2.files._sync"]
+    "call", ["train.checkpoint.save_file", "train.checkpoint._fingerprint", "gpt2.files.sync"]
 )
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_is_needed(run, monkeypatch, call):
     run.checkpoints.save(checkpoint(1))

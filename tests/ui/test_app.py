@@ -21,9 +21,11 @@ from gradio_client import Client
 
 import app
 from gpt2.errors import UserError
+from gpt2.folder import read_default_prompt
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.sampling import Sampling
 from tests.support.app_server import Forwards, Server, make_tiny_model, serve, wait_until
-from ui.generation import Step
+from ui.generation import Step, parse_request
 from ui.models import Models
 from ui.write.history import MAX_STEPS, add_step
 from ui.write.snippets import as_command, as_curl, as_python
@@ -161,6 +163,18 @@ def test_the_same_seed_gives_the_same_text_and_random_ones_differ(server):
     first, second = generate(server, seed=-1), generate(server, seed=-1)
     assert first[0] == second[0] == "complete"
     assert first != second
+
+
+def test_without_a_prompt_the_storyteller_begins_a_story_and_says_how(server):
+    """Once, it began with the end of a book: a broken heading, or a talk that nobody had begun."""
+    begun = read_default_prompt(STORYTELLER_FOLDER)
+    asked = {"model": "storyteller", "max_new_tokens": 5, "seed": 1}
+    _, whole = generate(server, prompt="", **asked)
+    _, rest = generate(server, prompt=begun, **asked)
+    assert whole[0] == begun + rest[0]
+    request = parse_request(Models(), "", "storyteller")
+    assert (request.prompt, request.begun) == (begun, begun)
+    assert parse_request(Models(), "A fox", "storyteller").begun == ""
 
 
 def test_a_stop_text_ends_the_text_before_it(server):

@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from gpt2.escapes import escape
+from gpt2.folder import read_default_prompt
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from tests.support.app_server import WINDOW, Forwards, make_tiny_model, serve
 from tests.support.pages import contrast, watch
 from ui.write.view import OTHER_OPENINGS, STORY_OPENINGS
@@ -347,8 +349,8 @@ def test_styles_set_the_controls_and_a_moved_control_is_custom(page):
     setting(page, "Seed")
     for style, values in {
         "Wild": ("1", "0", "0.95", "1.1"),
-        "Greedy": ("0", "0", "1", "1.3"),
-        "Precise": ("0.4", "20", "0.9", "1.25"),
+        "Greedy": ("0", "0", "1", "1.4"),
+        "Precise": ("0.4", "20", "0.9", "1.3"),
         "Balanced": ("0.8", "40", "0.95", "1.1"),
     }.items():
         page.locator("#style").get_by_text(style).click()
@@ -404,6 +406,8 @@ def test_switching_to_the_storyteller_and_writing_with_it(page):
     written = text.removeprefix(STORY_OPENINGS[0])
     assert written
     assert sum(map(str.isascii, written)) / len(written) > 0.9
+    page.locator("#prompt textarea").fill("")
+    assert write(page).startswith(read_default_prompt(STORYTELLER_FOLDER))
 
 
 def test_a_size_that_cannot_be_had_leaves_the_model_as_it_was(page):

@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,13 @@ def test_invented_sessions_evict_their_own_and_nobody_elses(server):
     assert len(sessions) <= before + SESSIONS_OF_CLIENT
 
 
-def test_handlers_without_a_queue_leave_room(monkeypatch):
+def in_a_loop_of_its_own(work):
+    """In a thread: in this one, a browser's loop may be running."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result(30)
+
+
+def test_handlers_without_a_queue_leave_room():
     """So many at a time, fewer for one client, and no client waits for another's crowd."""
     light = LightHandlers()
     running: dict[str, int] = {}
@@ -167,7 +174,7 @@ def test_handlers_without_a_queue_leave_room(monkeypatch):
     async def all_at_once() -> None:
         await asyncio.gather(*(handle(client) for client in "aaaaaaaaaabbbbbbcccc"))
 
-    asyncio.run(all_at_once())
+    in_a_loop_of_its_own(all_at_once())
     assert most["a"] == most["b"] == turns.LIGHT_FOR_CLIENT
     assert most["all"] == turns.LIGHT_AT_ONCE
     assert light._waiting == light._clients == {}
@@ -185,7 +192,7 @@ def test_a_client_with_too_many_light_requests_is_refused_in_words():
             *(wait() for _ in range(turns.LIGHT_WAITING + 5)), return_exceptions=True
         )
 
-    refused = [str(one) for one in asyncio.run(crowd()) if one is not None]
+    refused = [str(one) for one in in_a_loop_of_its_own(crowd()) if one is not None]
     assert len(refused) == 5
     assert "Too much at once" in refused[0]
 

@@ -14,10 +14,10 @@ from ui.generation import SETTINGS
 CUSTOM = "Custom"
 # The penalties keep a small model from repeating itself; the cooler the style, the more it needs.
 STYLES = {
-    "Precise": Sampling(temperature=0.4, top_k=20, top_p=0.9, repetition_penalty=1.25),
+    "Precise": Sampling(temperature=0.4, top_k=20, top_p=0.9, repetition_penalty=1.3),
     "Balanced": Sampling(),
     "Wild": Sampling(temperature=1.0, top_k=0),
-    "Greedy": Sampling(temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.3),
+    "Greedy": Sampling(temperature=0.0, top_k=0, top_p=1.0, repetition_penalty=1.4),
 }
 # What a style leaves alone; it sets everything else.
 _UNSTYLED = {"max_new_tokens", "seed", "samples", "stop", "stop_at_end_of_text"}

@@ -14,7 +14,7 @@ from ui.write.history import Steps
 from ui.write.snippets import Snippets
 
 STORY_OPENINGS = (
-    "Once upon a time, in a hut at the edge of the forest,",
+    "Once upon a time, in a hut at the edge of the forest, there lived",
     "A fox was walking through the wood one morning when he met",
     '"I am the North Wind," said the stranger,',
 )
