@@ -28,6 +28,9 @@ from ui.models import Models
 from ui.page import build_page, launch_settings
 
 
+_SWITCH_SECONDS = 0.0005
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="python app.py", description="GPT-2 as a web page.")
     on_space = "SPACE_ID" in os.environ
@@ -82,6 +85,8 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    # A request passes several threads; beside one that computes, each hop takes that long.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     limits = Limits(device=options.device)
     choose_device(limits.device)
     require_listening(options.host, options.port)

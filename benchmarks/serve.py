@@ -127,7 +127,7 @@ def describe(options: argparse.Namespace) -> str:
 
 
 def starters(options: argparse.Namespace) -> Iterator[Callable]:
-    for folder in options.app or [ROOT]:
+    for folder in [path.resolve() for path in options.app or [ROOT]]:
         name = "this app" if folder == ROOT else f"app of {folder.name}"
         command = [sys.executable, "app.py", "--model", options.model, "--port"]
         yield lambda n=name, d=folder, c=command: started(n, d, c, "/", ask_app, options.threads)

@@ -40,8 +40,14 @@ class FairQueue(gradio.queueing.Queue):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self.ANALYTICS_MAX_EVENTS = 1
         self._turns = LastTurns()
         self._asked: OrderedDict[str, float] = OrderedDict()  # sessions, and when they last did
+
+    def compute_analytics_summary(self, records: object) -> dict:
+        """Nothing: gradio counts the last 10,000 events anew after each, for a page of its own that
+        is not open here."""
+        return {}
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         fn = self.blocks.fns.get(body.fn_index)

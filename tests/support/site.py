@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import sys
 import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -29,8 +30,11 @@ class Reply:
 class Site:
     """One visitor's way to a server. Safe to use from one thread at a time."""
 
-    def __init__(self, url: str, seconds: float = 30) -> None:
+    def __init__(self, url: str, seconds: float = 30, address: str | None = None) -> None:
+        """`address` is the visitor's own; only Linux has more than one of this machine."""
         self.url, self._seconds = url, seconds
+        own = address is not None and sys.platform == "linux"
+        self._from = (address, 0) if own else None
         self._host = urlsplit(url).netloc
 
     def ask(
@@ -40,7 +44,7 @@ class Site:
         begun = time.monotonic()
         kind = {} if body is None else {"Content-Type": "application/json"}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(self._host, timeout=self._seconds)
+        connection = http.client.HTTPConnection(self._host, None, self._seconds, self._from)
         try:
             connection.putrequest(method, path, skip_host="Host" in (headers or {}))
             length = {} if data is None else {"Content-Length": str(len(data))}
@@ -101,7 +105,7 @@ class Site:
 
     def listen(self, session: str, until: str = '"process_completed"', most: int = 10_000) -> str:
         """What the queue tells a session, until a line has those words, or for so many lines."""
-        connection = http.client.HTTPConnection(self._host, timeout=self._seconds)
+        connection = http.client.HTTPConnection(self._host, None, self._seconds, self._from)
         told = []
         try:
             connection.request("GET", f"{API}/queue/data?session_hash={session}")

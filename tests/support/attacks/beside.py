@@ -20,7 +20,7 @@ _NEXT = 0.05  # seconds between two acts of the visitor
 
 def visitor(stage: Stage) -> dict[str, Callable[[], Reply]]:
     """What somebody does who uses the page."""
-    site, owner, made = Site(stage.site.url), new_id(), []
+    site, owner, made = Site(stage.site.url, address="127.0.0.2"), new_id(), []
     look = function_named(stage.functions, "look")
     text = [f"Once {time.monotonic()}", stage.model, 20]
 
