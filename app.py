@@ -27,7 +27,6 @@ from ui.logs import LOG_FORMATS, structured_log, tell
 from ui.models import Models
 from ui.page import build_page, launch_settings
 
-
 _SWITCH_SECONDS = 0.0005
 
 

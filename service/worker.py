@@ -103,7 +103,7 @@ def _work(
         except MemoryError:
             _fail(run, "Out of memory. Choose a smaller model, batch or block size and try again.")
         except Exception as error:
-            traceback.print_exc()
+            _print_traceback()
             _fail(
                 run,
                 _NO_ROOM if is_disk_full(error) else _UNEXPECTED.format(error=type(error).__name__),
@@ -121,15 +121,22 @@ _UNEXPECTED = (
 
 
 def _fail(run: RunFolder, cause: str) -> None:
-    print(f"failed: {cause}", file=sys.stderr)
-    # Visitors need not know where it is.
-    cause = without_paths(cause.replace(str(run.path), "the run's folder"))
+    """Where the disk is full, the reserve makes room to write that down before the log takes it."""
+    with suppress(OSError):
+        (run.path / ipc.RESERVE).unlink()
     for request in (ipc.Stop, ipc.Yield):
         ipc.remove(run.path, request)
-    with suppress(OSError):
-        (run.path / ipc.RESERVE).unlink()  # where the disk is full, room to write that down
+    # Visitors need not know where it is.
+    told = without_paths(cause.replace(str(run.path), "the run's folder"))
     with suppress(DiskFull):
-        run.set_state(RunState.FAILED, cause=cause)
+        run.set_state(RunState.FAILED, cause=told)
+    with suppress(OSError):
+        print(f"failed: {cause}", file=sys.stderr)
+
+
+def _print_traceback() -> None:
+    with suppress(OSError):  # the disk of the log is full
+        traceback.print_exc()
 
 
 class _Session:
@@ -181,7 +188,7 @@ class _Session:
             try:
                 self._measure_memorization()
             except Exception:  # the model is written, so a missing figure does not fail the run
-                traceback.print_exc()
+                _print_traceback()
         self.run.checkpoints.prune([step, self.trainer.state.best_step])
         ipc.remove(self.run.path, ipc.Stop)
         self.run.set_state(
