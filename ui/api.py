@@ -52,7 +52,7 @@ def _add_generate(context: PageContext) -> None:
         settings = {one.name: value for one, value in zip(_GENERATE_SETTINGS, values)}
         wanted = parse_request(models, prompt, model, **settings)
         loaded = models.load(wanted.choice.name)
-        reader = Reader(client_of(request))  # each call has a session of its own
+        reader = Reader.of(request)  # each call has a session of its own
         for step in stream_step(loaded, Step(wanted.prompt), wanted.sampling, reader):
             yield wanted.begun + step.texts[0]
 

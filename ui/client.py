@@ -28,6 +28,13 @@ def client_of(request: Any) -> str:
     return _client(address, forwarded)
 
 
+def streams_of(request: Any) -> list:
+    """What is being written for a starlette request: a list that belongs to it."""
+    if not hasattr(request.state, "streams"):
+        request.state.streams = []
+    return request.state.streams
+
+
 def client_of_scope(scope: dict[str, Any]) -> str:
     """The client of an ASGI request."""
     named = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]

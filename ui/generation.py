@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
@@ -17,7 +17,8 @@ from gpt2.errors import UserError
 from gpt2.generate import MAX_PROMPT_BYTES
 from gpt2.sampling import Sampling, resolve_seed
 from gpt2.settings import settings_of
-from ui.client import client_of
+from service.stream import Stream
+from ui.client import client_of, streams_of
 from ui.models import Choice, Loaded, Models
 
 WORKER = "generate"  # the page and the endpoints share one queue
@@ -97,14 +98,16 @@ def check_prompt(prompt: object) -> str:
 @dataclass(frozen=True)
 class Reader:
     """For whom something is written: an address, with whose others it takes turns, and a session,
-    which may find its own prompts again."""
+    which may find its own prompts again. `streams` are noted for `ui.turns`, which ends them when
+    the request ends, in whatever way."""
 
     client: str | None = None
     session: str | None = None
+    streams: list[Stream] = field(default_factory=list)
 
     @classmethod
-    def of(cls, request: gr.Request) -> Reader:
-        return cls(client_of(request), request.session_hash)
+    def of(cls, request: gr.Request, session: str | None = None) -> Reader:
+        return cls(client_of(request), session, streams_of(request.request))
 
 
 def stream_step(
@@ -135,6 +138,7 @@ def stream_step(
 
     pause = 0.0  # so the first token shows at once
     with loaded.engine.submit(step.basis, sampling, reader.client, reader.session) as stream:
+        reader.streams.append(stream)
         while pieces := stream.take(pause):
             for piece in pieces:
                 texts[piece.sample] += piece.text

@@ -20,7 +20,7 @@ import datetime
 import functools
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +39,8 @@ from gradio.state_holder import SessionState
 from gradio_client import utils as client_utils
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ui.client import client_of
 from ui.turns import FairQueue, LightHandlers
@@ -77,6 +78,27 @@ class LeanSession:
 
     def _update_value_in_config(self, key: int, value: Any) -> None:
         pass
+
+
+class HeardStream(StreamingResponse):
+    """A stream of events whose reader may leave before it begins: then its first step still runs,
+    which sees that nobody is there and ends the work. Gradio's would go on to its end."""
+
+    def __init__(self, content: AsyncIterator[str], *given: Any, **named: Any) -> None:
+        self._begun, self._content = False, content
+        super().__init__(self._noting(), *given, **named)
+
+    async def _noting(self) -> AsyncIterator[str]:
+        self._begun = True
+        async for part in self._content:
+            yield part
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if not self._begun:
+                await anext(self._content, None)
 
 
 class Page(gr.Blocks):
@@ -164,6 +186,7 @@ def harden() -> None:
     own = SimpleNamespace(**vars(client_utils) | {"construct_args": _name_arguments})
     gradio.routes.client_utils = own
     gradio.queueing.Queue = FairQueue
+    gradio.routes.StreamingResponse = HeardStream
     if not hasattr(GradioUploadFile.__init__, "__wrapped__"):
         GradioUploadFile.__init__ = _with_own_path(GradioUploadFile.__init__)
         GradioMultiPartParser.parse = _leaving_nothing(GradioMultiPartParser.parse)

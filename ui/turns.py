@@ -23,7 +23,7 @@ import gradio as gr
 import gradio.queueing
 from gradio.queueing import Event, EventQueue
 
-from ui.client import client_of
+from ui.client import client_of, streams_of
 
 LANE_PLACES = 40  # waiting events of one kind
 CLIENT_PLACES = 20  # of them, for one client: a class behind one router is one
@@ -87,6 +87,22 @@ class FairQueue(gradio.queueing.Queue):
         most = max(1, limit // 2)
         waiting = [event for event in lane.queue if running[client_of(event.request)] < most]
         return min(waiting, key=lambda event: self._turns.order(*_who(event)), default=None)
+
+    async def reset_iterators(self, event_id: str) -> None:
+        """Called at every end of an event: finished, failed, cancelled or left."""
+        if event := self.event_ids_to_events.get(event_id):
+            _end_streams(event)
+        await super().reset_iterators(event_id)
+
+    async def clean_events(
+        self, *, session_hash: str | None = None, event_id: str | None = None
+    ) -> None:
+        """Called when a reader has left."""
+        for job in self.active_jobs:
+            for event in job or ():
+                if event.session_hash == session_hash or event._id == event_id:
+                    _end_streams(event)
+        await super().clean_events(session_hash=session_hash, event_id=event_id)
 
     def _forget_unread(self) -> None:
         """Drop the answers to sessions that nobody fetches: all their events have ended."""
@@ -154,6 +170,13 @@ class LightHandlers:
             self._waiting[client] -= 1
             if not self._waiting[client]:
                 del self._waiting[client], self._clients[client]
+
+
+def _end_streams(event: Event) -> None:
+    """At once, although their handler may be in the middle of a step; its generator is only closed
+    when nothing holds it any more."""
+    for stream in streams_of(event.request):
+        stream.cancel()
 
 
 def _who(event: Event) -> tuple[str, str]:

@@ -9,8 +9,10 @@ import asyncio
 import http.client
 import json
 import socket
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from tests.support.app_server import make_tiny_model, serve, wait_until
 from ui import room, turns
 from ui.client import client_of_scope
 from ui.generation import WORKER
-from ui.hardening import SESSIONS_OF_CLIENT
+from ui.hardening import SESSIONS_OF_CLIENT, HeardStream
 from ui.turns import CLIENT_PLACES, LANE_PLACES, UNREAD_SESSIONS, LastTurns, LightHandlers
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
@@ -277,3 +279,44 @@ def test_an_upload_that_breaks_off_leaves_no_file(server):
         line.sendall(head + bytes(500_000))
         wait_until(lambda: set(place.iterdir()) - before, "the file")
     wait_until(lambda: not set(place.iterdir()) - before, "its end")
+
+
+def test_a_reader_who_leaves_before_the_stream_begins_has_left():
+    """A text that was asked for and cut off at once was written to its end, for nobody."""
+    steps = []
+
+    async def events():
+        steps.append("looked whether somebody is there")
+        yield "never sent"
+        steps.append("went on")
+
+    async def cut() -> None:
+        async def receive() -> dict:
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            await asyncio.sleep(1)  # the line is slow, and cut
+
+        with suppress(Exception):  # what cancelling raises differs by version
+            await HeardStream(events())({"type": "http"}, receive, send)
+
+    in_a_loop_of_its_own(cut())
+    assert steps == ["looked whether somebody is there"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 0.4])
+def test_a_cancelled_text_is_written_no_further(server, monkeypatch, seconds):
+    """In one of three cancels the text was written to its end, as something still held it."""
+    quiet(server)
+    monkeypatch.setattr(server.forwards, "pause", 0.1)
+    index = next(i for i, fn in server.page.fns.items() if fn.api_name == "generate")
+    session = uuid.uuid4().hex
+    data = ["Once", server.models.choices[0].name, 500]
+    body = {"data": data, "session_hash": session}
+    event = json.loads(ask(server, "/gradio_api/call/generate", body)[1])["event_id"]
+    server.forwards.wait_for(server.forwards.count + 1)
+    time.sleep(seconds)
+    cancel = {"session_hash": session, "fn_index": index, "event_id": event}
+    assert ask(server, "/gradio_api/cancel", cancel)[0] == 200
+    seen = server.forwards.count
+    assert server.forwards.after_quiet() <= seen + 2

@@ -66,7 +66,7 @@ class RunResults:
         return {self.panel.file: str(path), self.panel.result: line(words)}
 
     def compare(self, request: gr.Request, *inputs: object) -> Iterator[str]:
-        yield from self._compare(Reader.of(request), *inputs)
+        yield from self._compare(Reader.of(request, request.session_hash), *inputs)
 
     @guard("comparing", error_line)
     def _compare(self, reader: Reader, kept: object, prompt: object, step: object) -> Iterator[str]:

@@ -125,7 +125,8 @@ class Writer:
         snippets = make_snippets(wanted.choice, first.basis, wanted.sampling, _address(request))
         extra = show_snippets(self.view, snippets)
         said = time.monotonic()
-        for step in stream_step(loaded, first, wanted.sampling, Reader.of(request)):
+        reader = Reader.of(request, request.session_hash)
+        for step in stream_step(loaded, first, wanted.sampling, reader):
             now = add_step(steps, step)
             # With the first text, so that a refused prompt leaves the page as it was; and with the
             # last, because a busy browser once lost what came with the first.
