@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 from gpt2.command_line import Parser, add_device_option, run_command
@@ -22,7 +21,7 @@ from service.limits import Limits
 from service.no_runs import open_runs
 from ui.address import in_address, parse_host, parse_port, require_listening
 from ui.front_door import trusted_hosts
-from ui.health import health_route, take_health
+from ui.health import health_route
 from ui.logs import LOG_FORMATS, structured_log, tell
 from ui.models import Models
 from ui.page import build_page, launch_settings
@@ -93,7 +92,7 @@ def _serve(options: argparse.Namespace) -> None:
     models = Models(options.model, runs=runs, device=limits.device)
     start = models.start()
     page = build_page(models, start, runs, limits)
-    health = health_route(partial(take_health, page, runs, start.choice.title))
+    health = health_route(page, runs, start.choice.title)
     hosts = trusted_hosts(options.host, options.allow_host, options.share)
     settings = launch_settings(hosts, [health], options.share)
     tell("started", version=gpt2.__version__, model=start.choice.title, **runs.counts())

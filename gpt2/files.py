@@ -161,6 +161,14 @@ def has_home() -> bool:
     return os.path.expanduser("~") != "~"
 
 
+def remove_path(path: Path) -> None:
+    """Delete a file, a link or a whole folder, as far as that goes; nothing need be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def require_unused(path: Path) -> None:
     """`UserError` unless `path` is free for a new folder."""
     if path.is_dir() and not any(path.iterdir()):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpt2.errors import UserError
 from gpt2.files import ASIDE, replacing_folder
-from gpt2.folder import is_whole, save_model
+from gpt2.folder import save_model
 from gpt2.model import GPT2
 from gpt2.settings import Setting
 from gpt2.tokenizer import load_tokenizer
@@ -19,7 +19,7 @@ from train.checkpoint import fill_weights
 from train.distributed import World
 from train.job import build_model
 from train.lora import merged
-from train.run_folder import RunFolder
+from train.run_folder import RunFolder, holds_model
 
 _STEP = Setting("of a checkpoint", name="step", kind="int", low=0)
 _GONE = "There is no checkpoint at this step, or it no longer exists. Choose another."
@@ -36,7 +36,7 @@ def parse_step(step: object, run: RunFolder) -> int:
 def export_checkpoint(run: RunFolder, step: int) -> Path:
     """The model folder of one of the run's checkpoints, made once. `UserError` if it is broken."""
     target = run.path / "exports" / f"step-{step}"
-    if os.path.isfile(target / "config.json") and is_whole(target):
+    if holds_model(target):
         return target
     if not run.checkpoints.verify(step):
         raise UserError(_GONE)
@@ -44,7 +44,7 @@ def export_checkpoint(run: RunFolder, step: int) -> Path:
         with replacing_folder(target, aside=f"{ASIDE}{secrets.token_hex(8)}") as aside:
             save_model(aside, _model_at(run, step), load_tokenizer(run.tokens))
     except (OSError, KeyError) as error:
-        if not is_whole(target):  # another caller may have made it in the meantime
+        if not holds_model(target):  # another caller may have made it in the meantime
             raise UserError(f"The model at step {step} could not be written: {error}.") from None
     return target
 

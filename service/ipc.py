@@ -18,7 +18,6 @@ and a reused pid cannot lie.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpt2.errors import UserError, without_paths
-from gpt2.files import write_json
+from gpt2.files import remove_path, write_json
 from gpt2.records import read_record
 from gpt2.system import lock_file
 from train.memorization import Memorization
@@ -193,11 +192,7 @@ def exists(path: Path, kind: type[RunRecord]) -> bool:
 
 def remove(path: Path, kind: type[RunRecord]) -> None:
     """Also what a damaged disk left in its place."""
-    file = path / FILES[kind]
-    if file.is_dir() and not file.is_symlink():
-        shutil.rmtree(file, ignore_errors=True)
-    else:
-        file.unlink(missing_ok=True)
+    remove_path(path / FILES[kind])
 
 
 def log_tail(path: Path, characters: int = 2000) -> str | None:

@@ -115,7 +115,7 @@ def find_pace(shape: ModelConfig, config: TrainConfig, threads: int, device: str
     blocks = min(_next_power(config.block_size), shape.n_positions)
     told = {name: getattr(config, name) for name in _TOLD} | {
         "block_size": blocks,
-        "lora_rank": min(_next_power(config.lora_rank), min(shape.n_embd, 128)),
+        "lora_rank": min(_next_power(config.lora_rank), shape.n_embd, 128),
         "dropout": _DROPOUT,
     }
     wanted = {"shape": asdict(replace(shape, dropout=0.0)), "threads": threads, "device": device}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from gpt2.errors import UserError
-from gpt2.files import folder_bytes, list_folder, sweep_folder
+from gpt2.files import folder_bytes, list_folder, remove_path, sweep_folder
 from gpt2.system import lock_file
 from service import ipc
 from service.limits import Limits
@@ -30,7 +30,8 @@ class Housekeeping:
         self._expired: dict[str, float] = {}  # ids, and when each was first seen to be so
         for leftover in list_folder(folder):
             if leftover.name.startswith(PENDING):
-                _remove(leftover)
+                with suppress(OSError):
+                    remove_path(leftover)
 
     def require_room(self, needed: int, client: str = "") -> None:
         """`UserError` when `needed` more bytes, for this client, would leave too little room."""
@@ -87,7 +88,7 @@ class Housekeeping:
         gone = path.with_name(f"{PENDING}{path.name}")
         with suppress(OSError):
             path.rename(gone)
-            _remove(gone)
+            remove_path(gone)
 
 
 def claim(folder: Path) -> IO[str]:
@@ -105,14 +106,6 @@ def claim(folder: Path) -> IO[str]:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:,.0f} MB" if count >= 1e6 else f"{max(1, count // 1000)} kB"
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
 
 
 def _changed(run: Path) -> float:

@@ -115,10 +115,7 @@ class RunFolder:
     @property
     def has_result(self) -> bool:
         """Whether there is a model to use, whole as far as its files tell at a glance."""
-        try:
-            return os.path.isfile(self.model / "config.json") and is_whole(self.model)
-        except OSError:
-            return False
+        return holds_model(self.model)
 
     def describe(self, description: RunDescription) -> None:
         """Write config.json: from then on the run can be opened."""
@@ -189,6 +186,14 @@ class RunFolder:
 
     def _raising_disk_full(self):
         return raising_disk_full(self.path, _NO_ROOM_FOR_LOGS)
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a run's folder of a result, or of an exported checkpoint, is whole."""
+    try:
+        return os.path.isfile(folder / "config.json") and is_whole(folder)
+    except OSError:
+        return False
 
 
 def _parse_description(written: Any) -> RunDescription:

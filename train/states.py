@@ -34,12 +34,6 @@ class RunState(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-    @classmethod
-    def parse(cls, value: object, otherwise: RunState) -> RunState:
-        """The state named in a file, or `otherwise` if it names none."""
-        known = isinstance(value, str) and value in cls._value2member_map_
-        return cls(value) if known else otherwise
-
     @property
     def is_running(self) -> bool:
         return self.phase == "running"

@@ -110,12 +110,7 @@ class Reader:
         return cls(client_of(request), session, streams_of(request.request))
 
 
-def stream_step(
-    loaded: Loaded,
-    step: Step,
-    sampling: Sampling,
-    reader: Reader = Reader(),
-) -> Iterator[Step]:
+def stream_step(loaded: Loaded, step: Step, sampling: Sampling, reader: Reader) -> Iterator[Step]:
     """`step` as it grows; the last one has an ending for every sample.
 
     It is written together with what others ask of the model, in turns between visitors. A caller

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,9 +50,10 @@ def take_health(page: gr.Blocks, runs: Runs | NoRuns, model: str) -> Health:
     )
 
 
-def health_route(take: Callable[[], Health]) -> Route:
+def health_route(page: gr.Blocks, runs: Runs | NoRuns, model: str) -> Route:
     async def health(request: Request) -> JSONResponse:
-        return JSONResponse(asdict(take()), headers={"Cache-Control": "no-store"})
+        now = take_health(page, runs, model)
+        return JSONResponse(asdict(now), headers={"Cache-Control": "no-store"})
 
     return Route("/health", health, methods=["GET"])
 

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -25,7 +24,7 @@ from gpt2.tokenizer import gpt2_tokenizer
 from service import engine
 from service.limits import Limits
 from service.runs import Runs
-from ui.health import health_route, take_health
+from ui.health import health_route
 from ui.models import Models
 from ui.page import build_page, launch_settings
 from ui.surroundings import downloads_folder
@@ -92,7 +91,7 @@ def serve(given: str, monkeypatch, runs: Runs | None = None, limits: Limits = Li
         page = build_page(models, models.start(), runs, limits)
         forwards = Forwards()
         monkeypatch.setattr(engine, "step_rows", _counted(forwards))
-        health = health_route(partial(take_health, page, runs, models.start().choice.title))
+        health = health_route(page, runs, models.start().choice.title)
         settings = launch_settings(routes=[health]) | {"prevent_thread_lock": True, "quiet": True}
         _, url, _ = page.launch(server_name="127.0.0.1", **settings)
         try:
