@@ -53,8 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--runs",
         type=Path,
         metavar="DIR",
-        default=runs_folder(),
-        help="where fine-tuning runs are kept [%(default)s]",
+        help=f"where fine-tuning runs are kept [{default_runs_folder()}]",
     )
     add_device_option(parser)
     forms = {"choices": LOG_FORMATS, "default": LOG_FORMATS[0]}
@@ -69,7 +68,7 @@ def _port(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def runs_folder() -> Path:
+def default_runs_folder() -> Path:
     """On a Space the persistent volume, where one is mounted; else a folder beside this file."""
     volume = Path("/data")
     if "SPACE_ID" in os.environ and os.path.ismount(volume):
@@ -88,7 +87,8 @@ def _serve(options: argparse.Namespace) -> None:
     limits = Limits(device=options.device)
     choose_device(limits.device)
     require_listening(options.host, options.port)
-    runs = open_runs(options.runs, limits, surroundings.downloads_folder())
+    downloads = surroundings.downloads_folder()
+    runs = open_runs(options.runs, default_runs_folder(), limits, downloads)
     models = Models(options.model, runs=runs, device=limits.device)
     start = models.start()
     page = build_page(models, start, runs, limits)

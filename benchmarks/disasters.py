@@ -32,7 +32,7 @@ import service.storage
 from gpt2.errors import UserError
 from service.ids import new_id
 from service.runs import Runs
-from tests.support.app_process import AppProcess, start_app, workers_of
+from tests.support.app_process import ROOT, AppProcess, start_app, start_program, workers_of
 from tests.support.app_server import wait_until
 from tests.support.attacks.table import Stage, is_refusal, reason_of
 from tests.support.site import Reply, function_named
@@ -249,19 +249,41 @@ def jump(folder: Path, seconds: float) -> Outcome:
 
 
 def read_only_runs(folder: Path) -> Outcome:
-    with small_disk(folder / "server" / "runs", 4, "ro"):
+    with small_disk(own_house(folder) / "runs", 4, "ro"):
         return without_runs(folder)
 
 
 def runs_is_a_file(folder: Path) -> Outcome:
+    (own_house(folder) / "runs").write_text("a file")
+    return without_runs(folder)
+
+
+def named_runs_is_a_file(folder: Path) -> Outcome:
+    """Whoever names a folder wants its runs: the server must not start without them."""
     (folder / "server").mkdir()
     (folder / "server" / "runs").write_text("a file")
-    return without_runs(folder)
+    app = start_app(folder / "server", toy(folder))
+    try:
+        status, words = app.process.wait(timeout=60), app.log.strip()
+    finally:
+        app.process.kill()
+    return Outcome(f"the server leaves with {status}", words, "nothing", status == 2)
+
+
+def own_house(folder: Path) -> Path:
+    """A house whose own folder of runs can be spoiled: `app.py`, and links to the rest."""
+    house = folder / "server"
+    house.mkdir()
+    shutil.copy(ROOT / "app.py", house)
+    for room in ("gpt2", "train", "service", "ui", "models"):
+        (house / room).symlink_to(ROOT / room)
+    return house
 
 
 def without_runs(folder: Path) -> Outcome:
     """The page must start, write, and say that it cannot train."""
-    app = start_app(folder / "server", toy(folder))
+    house = folder / "server"
+    app = start_program(house / "app.py", house, "--model", toy(folder))
     try:
         wait_until(lambda: app.is_alive() or app.process.poll() is not None, "the app", 60)
         if not app.is_alive():
@@ -289,6 +311,7 @@ DISASTERS: dict[str, Callable[[Path], Outcome]] = {
     "the clock is 8 days back for a moment": clock_back,
     "the runs folder is read-only": read_only_runs,
     "the runs folder is a file": runs_is_a_file,
+    "a folder named with --runs is a file": named_runs_is_a_file,
 }
 
 

@@ -49,15 +49,22 @@ class NoRuns:
         """There is nothing."""
 
 
-def open_runs(folder: Path, limits: Limits, downloads: Path | None = None) -> Runs | NoRuns:
-    """The runs in `folder`, as `Runs` takes them; without a folder or a system for it, none, and a
-    note on stderr says why. `UserError` when another server uses `folder`: that one can be ended.
+def open_runs(
+    named: Path | None, default: Path, limits: Limits, downloads: Path | None = None
+) -> Runs | NoRuns:
+    """The runs in the folder that somebody `named`, else in the `default` one, as `Runs` takes it.
+
+    Where the default cannot be used, or the system cannot have runs, there are none, and a note on
+    stderr says why. `UserError` when a named folder cannot be used, as its runs are wanted, and
+    when another server uses the folder: that one can be ended.
     """
     try:
-        return Runs(folder, limits, downloads)
+        return Runs(named or default, limits, downloads)
     except NeedsPosix as error:
         why, reason = str(error), str(error)
     except OSError as error:
         why, reason = f"{explain_os_error(error)} --runs names another.", _NO_FOLDER
+        if named:
+            raise UserError(f"--runs: {explain_os_error(error)}") from None
     print(f"note: the page starts without fine-tuning. {why}", file=sys.stderr)
     return NoRuns(reason)

@@ -49,7 +49,7 @@ import app
 from ui.models import Models
 from ui.page import build_page
 from service.limits import Limits
-runs = app.open_runs(Path("{out}"), Limits())
+runs = app.open_runs(None, Path("{out}"), Limits())
 models = Models("{base}", runs=runs)
 page = build_page(models, models.start(), runs, Limits())
 import json

@@ -93,6 +93,12 @@ def _is_fine(line: str) -> bool:
 
 def start_app(folder: Path, model: str, *options: str, **environment: str) -> AppProcess:
     """Start the app over `folder`, without waiting for it."""
+    options = ("--model", model, "--runs", str(folder / "runs"), *options)
+    return start_program(ROOT / "app.py", folder, *options, **environment)
+
+
+def start_program(program: Path, folder: Path, *options: str, **environment: str) -> AppProcess:
+    """The same for an `app.py` anywhere, which keeps its runs where it likes."""
     for name in ("temp", "hub"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "hub" / "token").write_text(CANARY)
@@ -103,8 +109,8 @@ def start_app(folder: Path, model: str, *options: str, **environment: str) -> Ap
     with open(folder / "log", "a") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, str(ROOT / "app.py"), "--log", "json", "--model", model),
-                *("--port", str(port), "--runs", str(folder / "runs"), *options),
+                *(sys.executable, str(program), "--log", "json", "--port", str(port)),
+                *options,
             ],
             env=kept | {"HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"} | own | environment,
             stdin=subprocess.DEVNULL,

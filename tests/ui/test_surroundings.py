@@ -62,6 +62,7 @@ def test_a_proxy_is_hidden_from_gradio_alone(monkeypatch):
         (gpt2_main, "convert", "{place}", "{new}"),
         (gpt2_main, "push", "{place}", "somebody/something"),
         (app.main, "--model", "{place}", "--runs", "{new}"),
+        (app.main, "--model", "storyteller", "--runs", "{place}"),
     ],
     ids=lambda command: "-".join(map(str, command[1:4])),
 )
@@ -184,7 +185,7 @@ def test_a_variable_that_gradio_could_not_start_with_is_one_line(name, value, tm
     assert len(found.stderr.splitlines()) == 1
 
 
-# A page without fine-tuning
+# A page without fine-tuning: its own folder cannot be used; one that was named is an error, above
 
 
 def test_no_runs_has_the_methods_of_runs():
@@ -199,7 +200,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_runs(code, tmp_path, mon
         raise OSError(code, os.strerror(code), str(folder / ".server"))
 
     monkeypatch.setattr("service.runs.claim", refuse)
-    runs = open_runs(tmp_path / "runs", Limits())
+    runs = open_runs(None, tmp_path / "runs", Limits())
     said = capsys.readouterr().err
     assert said.startswith("note: the page starts without fine-tuning. ")
     assert (len(said.splitlines()), str(tmp_path) in said) == (1, True)
@@ -209,10 +210,10 @@ def test_a_folder_that_cannot_be_written_costs_only_the_runs(code, tmp_path, mon
 
 
 def test_another_server_in_the_folder_still_ends_the_second(tmp_path):
-    runs = open_runs(tmp_path, LIMITS)
+    runs = open_runs(None, tmp_path, LIMITS)
     try:
         with pytest.raises(UserError, match="Another server"):
-            open_runs(tmp_path, LIMITS)
+            open_runs(None, tmp_path, LIMITS)
     finally:
         runs.close()
 
@@ -220,7 +221,7 @@ def test_another_server_in_the_folder_still_ends_the_second(tmp_path):
 def test_the_page_writes_although_its_runs_folder_is_a_file(tmp_path, monkeypatch, base):
     """It was a traceback, and no Write tab either."""
     (tmp_path / "runs").write_text("x")
-    runs = open_runs(tmp_path / "runs", LIMITS)
+    runs = open_runs(None, tmp_path / "runs", LIMITS)
     with serve(str(base), monkeypatch, runs=runs, limits=LIMITS) as server:
         client = Client(server.url, verbose=False)
         assert client.predict("It", max_new_tokens=3, api_name="/generate")
