@@ -3,8 +3,9 @@
 Gradio reads forms and JSON bodies into memory, no matter how long they are or take, and has many
 routes that neither the page nor its clients use. Here a request is refused before gradio sees it:
 a path that is not open (404), a body that is too large (413) or too slow (408), or more bytes in
-flight than the server has room for (503), or files for which there is no room (507, 429). A page of
-another site is refused (403). So is a foreign name for this server if it listens
+flight than the server has room for (503), or files for which there is no room (507, 429), or a
+crowd of requests from one client, which is made to ask slowly (429). A page of another site is
+refused (403). So is a foreign name for this server if it listens
 only to this machine: otherwise a site whose name points to 127.0.0.1 could use it on behalf of its
 visitor (DNS rebinding).
 """
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpt2.files import is_disk_full
 from ui.client import client_of_scope
+from ui.rate_limit import RateLimit
 from ui.room import UploadRoom
 
 KB, MB = 1 << 10, 1 << 20
@@ -37,10 +39,11 @@ class Route:
     path: re.Pattern[str]
     body: int = 0
     files: bool = False  # whether the body is kept on the disk
+    cost: float = 1.0  # of a request, to the client's rate
 
 
-def _route(methods: str, path: str, body: int = 0, files: bool = False) -> Route:
-    return Route(tuple(methods.split()), re.compile(path), body, files)
+def _route(methods: str, path: str, body: int = 0, files: bool = False, cost: float = 1.0) -> Route:
+    return Route(tuple(methods.split()), re.compile(path), body, files, cost)
 
 
 SHARE_HOST = ".gradio.live"
@@ -52,7 +55,8 @@ _CALL = rf"/gradio_api/call/(v2/)?({'|'.join(ENDPOINTS)})"
 ROUTES = (
     _route("GET HEAD", r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"),
     _route("GET", r"/health"),
-    _route("GET HEAD", r"/(static|assets|svelte)/[\w./+@-]+|/pwa_icon(/\d+)?"),
+    # Small files, of which a page has many.
+    _route("GET HEAD", r"/(static|assets|svelte)/[\w./+@-]+|/pwa_icon(/\d+)?", cost=0.02),
     _route("GET HEAD", r"/gradio_api/(info|openapi\.json|startup-events|app_id|theme\.css)/?"),
     _route("GET HEAD", r"/gradio_api/(heartbeat/\w+|queue/data|upload_progress)"),
     _route("GET HEAD", r"/gradio_api/file=(?!https?:).+"),
@@ -106,6 +110,7 @@ class FrontDoor:
         self._headers = ((b"content-security-policy", policy.encode()), *HEADERS)
         self._in_flight = 0
         self._uploads = UploadRoom()
+        self._rate = RateLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -115,6 +120,8 @@ class FrontDoor:
         try:
             check_names(dict(scope["headers"]), self._hosts)
             route = find_route(self._routes, scope["method"], _path(scope))
+            if not await self._rate.admit(client_of_scope(scope), route.cost):
+                raise Refused(429, "Too many requests at once. Wait a moment, then ask again.")
             limit = route.body
             if _announced(scope) > limit:
                 raise _too_large(limit)
