@@ -1,5 +1,5 @@
 """The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]
-[--log text|json]"""
+[--dtype FORMAT] [--log text|json]"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from gpt2.command_line import Parser, add_device_option, run_command
+from gpt2.command_line import Parser, add_device_option, add_format_option, run_command
 from ui import surroundings
 
 if status := run_command(surroundings.prepare):  # before gradio is imported
@@ -56,6 +56,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"where fine-tuning runs are kept [{default_runs_folder()}]",
     )
     add_device_option(parser)
+    add_format_option(parser)
     forms = {"choices": LOG_FORMATS, "default": LOG_FORMATS[0]}
     add("--log", help="how events are written to stderr [%(default)s]", **forms)
     return parser.parse_args(arguments)
@@ -89,7 +90,7 @@ def _serve(options: argparse.Namespace) -> None:
     require_listening(options.host, options.port)
     downloads = surroundings.downloads_folder()
     runs = open_runs(options.runs, default_runs_folder(), limits, downloads)
-    models = Models(options.model, runs=runs, device=limits.device)
+    models = Models(options.model, runs=runs, device=limits.device, dtype=options.dtype)
     start = models.start()
     page = build_page(models, start, runs, limits)
     health = health_route(page, runs, start.choice.title)

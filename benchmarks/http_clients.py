@@ -136,7 +136,14 @@ def default_model(port: int) -> str:
 
 
 async def ask_llama(port: int, text: str, tokens: int, seed: int) -> AsyncIterator[bool]:
-    body = {"prompt": text, "n_predict": tokens, "stream": True, "seed": seed, "ignore_eos": True}
+    body = {
+        "prompt": text,
+        "n_predict": tokens,
+        "stream": True,
+        "seed": seed,
+        "ignore_eos": True,
+        "cache_prompt": False,
+    }
     body |= {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "repeat_penalty": 1.1}
     async with connection(port, "/completion", body) as reader:
         async for _, value in events_of(reader):

@@ -200,3 +200,13 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="cpu, cuda, cuda:1 or mps, Apple's GPUs, which nobody could try [a GPU, else the CPU]",
     )
+
+
+def add_format_option(parser: argparse.ArgumentParser) -> None:
+    """In which numbers a model generates: the `INFERENCE_FORMATS` of a module that imports torch."""
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="the weights' numbers [auto: the fastest for this model on this machine]",
+    )

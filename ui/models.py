@@ -90,8 +90,9 @@ class Models:
         memory: float | None = None,
         runs: Runs | NoRuns | None = None,
         device: str = "auto",
+        dtype: str = "auto",
     ) -> None:
-        self._device = choose_device(device)
+        self._device, self._dtype = choose_device(device), dtype
         self._choices = _make_choices(given)
         self._given = given
         self._runs = runs
@@ -204,7 +205,8 @@ class Models:
         with self._loading:
             if loaded := self._get(choice):  # another visitor was faster
                 return loaded
-            model, tokenizer = load_for_inference(choice.source, str(self._device))
+            device = str(self._device)
+            model, tokenizer = load_for_inference(choice.source, device, self._dtype)
             limits = EngineLimits(cache_bytes=int(self._budget * _CACHE_SHARE))
             loaded = Loaded(choice, model, tokenizer, Engine(model, tokenizer, limits))
             self._keep(loaded)

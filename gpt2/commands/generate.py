@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from gpt2.command_line import (
     Parser,
     add_device_option,
+    add_format_option,
     add_model_option,
     print_json,
     read_standard_input,
@@ -31,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_model_option(parser)
     add_device_option(parser)
+    add_format_option(parser)
     add_flags(parser, settings_of(Sampling))
     parser.add_argument("--json", action="store_true", help="print one JSON object per sample")
 
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     given_prompt = read_standard_input() if options.prompt == "-" else options.prompt
     given = given_flags(options, settings_of(Sampling))
     sampling = Sampling(**given | {"seed": resolve_seed(given.get("seed", -1))})
-    model, tokenizer = load_for_inference(options.model, options.device)
+    model, tokenizer = load_for_inference(options.model, options.device, options.dtype)
     begun = "" if given_prompt else read_default_prompt(resolve(options.model))
     prompt = given_prompt or begun
     dropped = len(encode_prompt(tokenizer, prompt)) - model.config.n_positions

@@ -329,7 +329,7 @@ def test_a_model_is_read_once_for_many_visitors(tiny, monkeypatch):
     monkeypatch.setattr(
         ui.models,
         "load_for_inference",
-        lambda name, where: (reads.append(name), time.sleep(0.2), real(name, where))[2],
+        lambda name, *how: (reads.append(name), time.sleep(0.2), real(name, *how))[2],
     )
     models = Models(str(tiny))
     threads = [threading.Thread(target=models.load, args=("tiny",)) for _ in range(8)]
