@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import platform
 import statistics
 import sys
@@ -95,6 +96,7 @@ def main() -> None:
     report = [describe(options), "", *HEAD]
     for (name, clients), rounds in table.items():
         report.append(row(name, clients, rounds, options.tokens, memory[name]))
+    report += ratios(table, tokens)
     if options.transformers:
         report += transformers_rows(options)
     print("\n".join(report))
@@ -166,6 +168,32 @@ def row(name: str, clients: int, rounds: list[Burst], tokens: int, mb: int) -> s
     numbers = f"{together:,.0f} | {each:,.0f} | {share(first, 0.5):.2f} | {share(first, 0.95):.2f}"
     numbers += f" | {share(between, 0.95):.2f} | {refused} | {len(answers) - len(whole) - refused}"
     return f"| {name} | {clients} | {numbers} | {cpu:.2f} | {mb} |"
+
+
+def ratios(table: dict[tuple[str, int], list[Burst]], tokens: int) -> list[str]:
+    """The first server's tokens a second over each other's, round by round: the median, and the
+    interval that holds the true one with at least 95 % (by order, from 6 rounds on)."""
+    names = list(dict.fromkeys(name for name, _ in table))
+    lines = [""]
+    for (name, clients), rounds in table.items():
+        ours = table[names[0], clients]
+        if name == names[0] or len(rounds) < 6 or len(ours) != len(rounds):
+            continue
+        both = zip(ours, rounds)
+        found = sorted(
+            throughput(a.answers, tokens) / max(throughput(b.answers, tokens), 1e-9)
+            for a, b in both
+        )
+        out = next(k for k in range(len(found)) if binomial_below(k, len(found)) > 0.025)
+        interval = f"{found[max(out - 1, 0)]:.2f} to {found[-max(out, 1)]:.2f}"
+        middle = statistics.median(found)
+        lines.append(f"{names[0]} / {name}, {clients} clients: {middle:.2f} ({interval})")
+    return lines
+
+
+def binomial_below(most: int, count: int) -> float:
+    """The chance of at most so many heads in `count` throws."""
+    return sum(math.comb(count, heads) for heads in range(most + 1)) / 2**count
 
 
 def throughput(answers: list[Answer], tokens: int) -> float:

@@ -203,7 +203,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:
-    """In which numbers a model generates: the `INFERENCE_FORMATS` of a module that imports torch."""
+    """In which numbers a model generates: `INFERENCE_FORMATS`, whose module imports torch."""
     parser.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
