@@ -58,6 +58,9 @@ HEAD = (
 )
 
 
+STEADY = ", steady"  # behind a server's name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="storyteller")
@@ -91,11 +94,12 @@ def main() -> None:
                 print(row(server.name, clients, [one], tokens, 0), file=sys.stderr)
         for clients, server in product(options.clients if options.steady else (), servers):
             one = measured(server, steady(server, clients, tokens, options.steady))
-            table[f"{server.name}, steady", clients] = [one]
+            table[server.name + STEADY, clients] = [one]
         memory = {server.name: peak_mb(server.process) for server in servers}
     report = [describe(options), "", *HEAD]
     for (name, clients), rounds in table.items():
-        report.append(row(name, clients, rounds, options.tokens, memory[name]))
+        mb = memory[name.removesuffix(STEADY)]
+        report.append(row(name, clients, rounds, tokens, mb))
     report += ratios(table, tokens)
     if options.transformers:
         report += transformers_rows(options)
@@ -177,7 +181,7 @@ def ratios(table: dict[tuple[str, int], list[Burst]], tokens: int) -> list[str]:
     lines = [""]
     for (name, clients), rounds in table.items():
         ours = table[names[0], clients]
-        if name == names[0] or len(rounds) < 6 or len(ours) != len(rounds):
+        if name == names[0] or name.endswith(STEADY) or len(rounds) < 6 or len(ours) != len(rounds):
             continue
         both = zip(ours, rounds)
         found = sorted(

@@ -206,7 +206,7 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
     """In which numbers a model generates: `INFERENCE_FORMATS`, whose module imports torch."""
     parser.add_argument(
         "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         default="auto",
         help="the weights' numbers [auto: the fastest for this model on this machine]",
     )

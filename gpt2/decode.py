@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gpt2.model import GPT2, KVCache
-from gpt2.prepack import MIN_ROWS, PackedGPT2, PackedLinear, norm_arguments
+from gpt2.prepack import PackedGPT2, RowProduct, norm_arguments
 
 MAX_ROWS = 32  # bfloat16 on AMX takes another kernel from 33 rows on
 _CHUNKS = (16, 128)  # the smallest and the largest, in tokens
@@ -75,9 +75,8 @@ def decode_rows(model: GPT2, tokens: Sequence[int], caches: Sequence[KVCache]) -
 
 
 def _decode_packed(model: PackedGPT2, tokens: Sequence[int], caches: Sequence[KVCache]) -> Tensor:
-    linear = torch.ops.mkldnn._linear_pointwise.default
     count, config = len(tokens), model.config
-    rows = max(count, MIN_ROWS)  # the last one is repeated, for the kernel's sake
+    rows = max(count, model.fewest_rows)  # the last one is repeated, for the kernel's sake
     again = rows - count
     last_ids = torch.tensor([*tokens, *tokens[-1:] * again])
     positions = [cache.length for cache in caches]
@@ -87,7 +86,7 @@ def _decode_packed(model: PackedGPT2, tokens: Sequence[int], caches: Sequence[KV
     ends, seen = zip(*(_views(cache) for cache in caches))
     dtype, shape = caches[0].slab.dtype, (rows, 3, config.n_head, config.n_embd // config.n_head)
     for index, layer in enumerate(model.flat):
-        heads = linear(torch.layer_norm(x, *layer.norm_1), *layer.qkv).view(shape).to(dtype)
+        heads = layer.qkv(torch.layer_norm(x, *layer.norm_1)).view(shape).to(dtype)
         torch._foreach_copy_([own[index] for own in ends], heads[:count, 1:].unbind())
         queries = heads[:count, :1, :, None].unbind()  # each (1, H, 1, D)
         mixed = [
@@ -95,13 +94,12 @@ def _decode_packed(model: PackedGPT2, tokens: Sequence[int], caches: Sequence[KV
             for query, own in zip(queries, seen)
         ]
         mixed = torch.cat([*mixed, *mixed[-1:] * again]).view(rows, -1).to(x.dtype)
-        x = x + linear(mixed, *layer.projection)
-        wide = linear(torch.layer_norm(x, *layer.norm_2), *layer.up)
-        x = x + linear(wide, *layer.down)
+        x = x + layer.projection(mixed)
+        x = x + layer.down(layer.up(torch.layer_norm(x, *layer.norm_2)))
     for cache in caches:
         cache.length += 1
     final = torch.layer_norm(x, *norm_arguments(model.ln_f))
-    return linear(final, *model.packed_head.product)[:count]
+    return model.packed_head.rows(final)[:count]
 
 
 def _views(cache: KVCache) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -125,11 +123,11 @@ def rows_are_independent(model: PackedGPT2) -> bool:
 
     One block and the head stand for all: kernels are chosen by shapes, not by values. Not every
     number of rows is tried, but those between which kernels change; the tests try them all."""
-    products = [one for one in model.h[0].modules() if isinstance(one, PackedLinear)]
+    products = [one for one in model.h[0].modules() if isinstance(one, RowProduct)]
     return all(_is_independent(product) for product in (*products, model.packed_head))
 
 
-def _is_independent(product: PackedLinear) -> bool:
+def _is_independent(product: RowProduct) -> bool:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(MAX_ROWS, product.n_in, generator=generator).to(product.dtype)
     together = product(x)

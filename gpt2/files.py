@@ -161,6 +161,19 @@ def has_home() -> bool:
     return os.path.expanduser("~") != "~"
 
 
+def cache_folder() -> Path:
+    """Where downloads and what was measured are kept: gpt2-from-scratch in the user's cache
+    directory. `UserError` for a user without one."""
+    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "gpt2-from-scratch"
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base and not has_home():
+        raise UserError(
+            "There is no home folder to keep downloads in. Set XDG_CACHE_HOME to a folder for them."
+        )
+    return Path(base or expand_home("~/.cache")) / "gpt2-from-scratch"
+
+
 def remove_path(path: Path) -> None:
     """Delete a file, a link or a whole folder, as far as that goes; nothing need be there."""
     if path.is_dir() and not path.is_symlink():

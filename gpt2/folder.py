@@ -75,7 +75,7 @@ _WRAPPERS = {"_orig_mod", "module", "model", "_fsdp_wrapped_module", "_checkpoin
 def is_whole(folder: Path) -> bool:
     """Whether weights and tokenizer are all there: a download may have broken off."""
     try:
-        return all(path.is_file() for path in _weight_files(folder)) and has_tokenizer(folder)
+        return all(path.is_file() for path in weight_files(folder)) and has_tokenizer(folder)
     except UserError:
         return False
 
@@ -275,7 +275,7 @@ def _read_tensors(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
             repeatable[f"h.{layer}.attn.c_attn.bias"] = [3 * config.n_embd]
     tensors: dict[str, Tensor] = {}
     redundant: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt", backend="pread") as file:
                 _collect(file, shapes, repeatable, tensors, redundant)
@@ -329,7 +329,7 @@ def is_finite(tensor: Tensor) -> bool:
     return all(math.isfinite(value) for value in tensor.aminmax())
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that its index names."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():

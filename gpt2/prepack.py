@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -35,26 +36,27 @@ def prepack(model: GPT2) -> GPT2:
     """
     if model.device.type != "cpu" or not _works(model.wpe.weight.dtype):
         return model
-    return PackedGPT2(model).eval().requires_grad_(False)
+    return PackedGPT2(model, PackedLinear).eval().requires_grad_(False)
 
 
 class PackedGPT2(GPT2):
     """A GPT-2 of packed products. It generates and scores; it can be neither trained nor saved."""
 
-    def __init__(self, model: GPT2) -> None:
+    def __init__(self, model: GPT2, product: type[RowProduct]) -> None:
         nn.Module.__init__(self)
         self.config = model.config
         self._parameter_count = model.parameter_count()
         self.wte, self.wpe, self.h, self.ln_f = model.wte, model.wpe, model.h, model.ln_f
+        self.fewest_rows = product.fewest_rows
         for block in model.h:
-            _pack_block(block)
-            _trim()
+            _pack_block(block, product)
+            trim_memory()
         if model.config.tie_word_embeddings:  # the rows of wte stay, for looking up tokens
-            self.packed_head = PackedLinear(model.wte.weight)
+            self.packed_head = product(model.wte.weight)
         else:
-            self.packed_head = PackedLinear(model.lm_head.weight)
+            self.packed_head = product(model.lm_head.weight)
             del model.lm_head
-        _trim()
+        trim_memory()
         self.flat = [FlatLayer.of(block) for block in self.h]
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -73,25 +75,44 @@ class PackedGPT2(GPT2):
         raise TypeError("a prepacked model has no state dict: load the model folder again")
 
 
-class PackedLinear(nn.Module):
-    """x @ weight.t() + bias, and a GELU if asked for; weight (out, in), in oneDNN's order only."""
+class RowProduct(nn.Module):
+    """x @ weight.t() + bias, and a GELU if asked for; weight (out, in), in an order of its own."""
+
+    fewest_rows = 1  # that `rows` takes
+    dtype: torch.dtype  # of x
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
         super().__init__()
         self.n_out, self.n_in = weight.shape
-        self.dtype = weight.dtype
         self.bias = bias
-        then = ("gelu", [], "tanh") if gelu else ("none", [], "")
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-        self.product = (packed, self.bias, *then)  # arguments of the operator, after x
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(R, in) -> (R, out)."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
         rows = x.reshape(-1, self.n_in)
         count = rows.size(0)
-        if 0 < count < MIN_ROWS - 1:
-            rows = torch.cat((rows,) * (MIN_ROWS // count))
-        out = torch.ops.mkldnn._linear_pointwise(rows, *self.product)
-        return out[:count].view(*x.shape[:-1], self.n_out)
+        if 0 < count < self.fewest_rows - 1:
+            rows = torch.cat((rows,) * (self.fewest_rows // count))
+        return self.rows(rows)[:count].view(*x.shape[:-1], self.n_out)
+
+
+class PackedLinear(RowProduct):
+    """In oneDNN's order only, and in the weight's own numbers."""
+
+    fewest_rows = MIN_ROWS
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
+        super().__init__(weight, bias)
+        self.dtype = weight.dtype
+        then = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        self._rest = (packed, bias, *then)  # arguments of the operator, after x
+
+    def rows(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise.default(x, *self._rest)
 
 
 class FlatLayer(NamedTuple):
@@ -99,37 +120,34 @@ class FlatLayer(NamedTuple):
     takes as long as the products of a small model."""
 
     norm_1: tuple  # of layer_norm
-    qkv: tuple  # of _linear_pointwise, as all products
-    projection: tuple
+    qkv: Callable[[Tensor], Tensor]  # of rows, as all products
+    projection: Callable[[Tensor], Tensor]
     norm_2: tuple
-    up: tuple
-    down: tuple
+    up: Callable[[Tensor], Tensor]
+    down: Callable[[Tensor], Tensor]
 
     @classmethod
     def of(cls, block: Block) -> FlatLayer:
         attn, (up, down) = block.attn, block.mlp
-        products = attn.c_attn.product, attn.c_proj.product
-        return cls(
-            norm_arguments(block.ln_1), *products, norm_arguments(block.ln_2), up.product,
-            down.product,
-        )  # fmt: skip
+        norm_1, norm_2 = norm_arguments(block.ln_1), norm_arguments(block.ln_2)
+        return cls(norm_1, attn.c_attn.rows, attn.c_proj.rows, norm_2, up.rows, down.rows)
 
 
 def norm_arguments(norm: nn.LayerNorm) -> tuple:
     return norm.normalized_shape, norm.weight, norm.bias, norm.eps
 
 
-def _pack_block(block: Block) -> None:
+def _pack_block(block: Block, product: type[RowProduct]) -> None:
     attn, mlp = block.attn, block.mlp
-    attn.c_attn = PackedLinear(attn.c_attn.weight.t(), attn.c_attn.bias)
-    attn.c_proj = PackedLinear(attn.c_proj.weight.t(), attn.c_proj.bias)
+    attn.c_attn = product(attn.c_attn.weight.t(), attn.c_attn.bias)
+    attn.c_proj = product(attn.c_proj.weight.t(), attn.c_proj.bias)
     block.mlp = nn.Sequential(
-        PackedLinear(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=True),
-        PackedLinear(mlp.c_proj.weight.t(), mlp.c_proj.bias),
+        product(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=True),
+        product(mlp.c_proj.weight.t(), mlp.c_proj.bias),
     )
 
 
-def _trim() -> None:
+def trim_memory() -> None:
     """Give freed memory back to the system; otherwise glibc keeps a third of the model."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

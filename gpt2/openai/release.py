@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gpt2.errors import UserError
-from gpt2.files import expand_home, has_home, is_disk_full, require_free_space
+from gpt2.files import cache_folder, is_disk_full, require_free_space
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 URL_VARIABLE = "GPT2_RELEASE_URL"  # another place to get them: a mirror
@@ -66,19 +66,6 @@ def fetch_release(size: str, base_url: str | None = None, cache: Path | None = N
             folder.mkdir(parents=True, exist_ok=True)
             _fetch(_probe(f"{base_url.rstrip('/')}/{size}/{name}", f"{size}/{name}"), folder / name)
     return folder
-
-
-def cache_folder() -> Path:
-    """Where releases are kept: gpt2-from-scratch in the user's cache directory. `UserError` for a
-    user without one."""
-    if os.name == "nt" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "gpt2-from-scratch"
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base and not has_home():
-        raise UserError(
-            "There is no home folder to keep downloads in. Set XDG_CACHE_HOME to a folder for them."
-        )
-    return Path(base or expand_home("~/.cache")) / "gpt2-from-scratch"
 
 
 def _probe(url: str, key: str) -> _Remote:

@@ -13,6 +13,7 @@ from gpt2.batch import BatchRow, read_row, step_rows
 from gpt2.decode import chunk_of, decode_rows, read_all, rows_are_independent, rows_at_once
 from gpt2.generate import generate_batch
 from gpt2.inference import load_for_inference
+from gpt2.int8 import quantize_int8
 from gpt2.model import GPT2
 from gpt2.prepack import PackedGPT2, PackedLinear, prepack
 from gpt2.sampling import Sampling
@@ -23,10 +24,12 @@ def storyteller() -> GPT2:
     return load_for_inference("storyteller", "cpu")[0]
 
 
-@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.fixture(scope="module", params=["float32", "bfloat16", "int8"])
 def packed(make_model, request) -> GPT2:
     shape = {"n_positions": 48, "n_embd": 64, "n_head": 2, "vocab_size": 211}
-    return prepack(make_model(seed=3, dtype=request.param, scale=0.2, **shape))
+    if request.param == "int8":
+        return quantize_int8(make_model(seed=3, scale=0.2, **shape))
+    return prepack(make_model(seed=3, dtype=getattr(torch, request.param), scale=0.2, **shape))
 
 
 def some_request(choose: random.Random, model: GPT2, most: int) -> tuple[list[int], Sampling]:

@@ -22,6 +22,7 @@ def test_a_large_model_takes_bfloat16_where_the_processor_has_it(
     """The page computed 124M in float32 everywhere: 36 ms a token in place of 20."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bfloat16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     assert fastest_format(SIZES["124M"], CPU) == expected
     assert fastest_format(ModelConfig(8192, 256, 256, 4, 4), CPU) == "float32"
     assert fastest_format(SIZES["124M"], torch.device("cuda")) == "auto"
