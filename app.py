@@ -33,7 +33,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="python app.py", description="GPT-2 as a web page.")
     on_space = "SPACE_ID" in os.environ
     add = parser.add_argument
-    add("--model", metavar="NAME", help="a model folder, 124M ... 1558M, user/repo or storyteller")
+    add(
+        "--model",
+        metavar="NAME",
+        default=os.environ.get("GPT2_MODEL") or None,
+        help="a model folder, 124M ... 1558M, user/repo or storyteller [GPT2_MODEL]",
+    )
     host = os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if on_space else "127.0.0.1")
     add("--host", type=parse_host, default=host, help="address to listen on [%(default)s]")
     add(

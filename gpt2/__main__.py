@@ -1,13 +1,20 @@
-"""The command line: python -m gpt2 generate | score | convert | push | pull."""
+"""The command line: python -m gpt2 generate | score | convert | push | pull | deploy."""
 
 from __future__ import annotations
 
 import sys
 
 from gpt2.command_line import Parser, build_commands, parse_and_run
-from gpt2.commands import convert, generate, pull, push, score
+from gpt2.commands import convert, deploy, generate, pull, push, score
 
-COMMANDS = {"generate": generate, "score": score, "convert": convert, "push": push, "pull": pull}
+COMMANDS = {
+    "generate": generate,
+    "score": score,
+    "convert": convert,
+    "push": push,
+    "pull": pull,
+    "deploy": deploy,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

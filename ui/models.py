@@ -18,6 +18,7 @@ from gpt2.device import choose_device
 from gpt2.errors import UserError
 from gpt2.files import expand_home
 from gpt2.folder import read_default_prompt
+from gpt2.hub.names import size_named
 from gpt2.hub.resolve import (
     DOWNLOAD_BYTES,
     STORYTELLER,
@@ -25,7 +26,6 @@ from gpt2.hub.resolve import (
     is_cached,
     is_folder,
     resolve,
-    size_named,
 )
 from gpt2.inference import load_for_inference
 from gpt2.machine import core_count, machine_memory

@@ -7,7 +7,6 @@ and before a download one small request with a short timeout finds out whether t
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from gpt2.errors import UserError
@@ -15,32 +14,12 @@ from gpt2.files import expand_home, has_home
 from gpt2.folder import MODEL_FILES, is_whole
 from gpt2.foreign import explain_foreign
 from gpt2.hub.errors import translate_hub_errors
+from gpt2.hub.names import SIZE_REPOSITORIES, is_repository, known_repository
 
 STORYTELLER = "storyteller"  # the bundled model
 STORYTELLER_FOLDER = Path(__file__).parents[2] / "models" / "storyteller"
-
-# OpenAI's released weights in the layout that `gpt2.folder` reads.
-SIZE_REPOSITORIES = {
-    "124M": "openai-community/gpt2",
-    "355M": "openai-community/gpt2-medium",
-    "774M": "openai-community/gpt2-large",
-    "1558M": "openai-community/gpt2-xl",
-}
-# What people call them elsewhere, in lower case, and OpenAI's own first count of parameters.
-_SIZE_NAMES = {
-    "124M": ("gpt2", "gpt-2", "gpt2-small", "124m", "117m"),
-    "355M": ("gpt2-medium", "355m", "345m"),
-    "774M": ("gpt2-large", "774m", "762m"),
-    "1558M": ("gpt2-xl", "1558m", "1542m", "1.5b"),
-}
-_SIZE_OF = {other: size for size, others in _SIZE_NAMES.items() for other in others} | {
-    repository: size for size, repository in SIZE_REPOSITORIES.items()
-}
-# Names without an owner that the Hub has had from its first days.
-_OTHER_REPOSITORIES = {"distilgpt2": "distilbert/distilgpt2"}
 DOWNLOAD_BYTES = {"124M": 548e6, "355M": 1.52e9, "774M": 3.25e9, "1558M": 6.43e9}
 PROBE_SECONDS = 3.0
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 def resolve(name: str) -> Path:
@@ -66,7 +45,7 @@ def find_local(name: str) -> Path | None:
         return _cached(SIZE_REPOSITORIES[name])
     if is_folder(name):
         return expand_home(name)
-    repository = _known_repository(name) or name
+    repository = known_repository(name) or name
     return _cached(repository) if is_repository(repository) else None
 
 
@@ -77,21 +56,10 @@ def is_cached(name: str) -> bool:
 
 def hub_name(name: str) -> str | None:
     """The Hub repository that a `resolve` name stands for, for a card's `base_model`; or None."""
-    if name in SIZE_REPOSITORIES or (not is_folder(name) and _known_repository(name)):
-        return _known_repository(name)
+    if name in SIZE_REPOSITORIES or (not is_folder(name) and known_repository(name)):
+        return known_repository(name)
     is_local = name == STORYTELLER or expand_home(name).exists()
     return name if not is_local and is_repository(name) else None
-
-
-def size_named(name: str) -> str | None:
-    """The released size that `name` is or means, "124M" of "gpt2" and "openai-community/gpt2".
-    Whether a folder has that name is not looked at."""
-    return name if name in SIZE_REPOSITORIES else _SIZE_OF.get(name.lower())
-
-
-def _known_repository(name: str) -> str | None:
-    size = size_named(name)
-    return SIZE_REPOSITORIES[size] if size else _OTHER_REPOSITORIES.get(name.lower())
 
 
 def is_folder(name: str) -> bool:
@@ -100,7 +68,7 @@ def is_folder(name: str) -> bool:
 
 
 def _repository_of(name: str) -> str:
-    if known := _known_repository(name):
+    if known := known_repository(name):
         return known
     path = expand_home(name)
     if os.path.exists(path):
@@ -112,11 +80,6 @@ def _repository_of(name: str) -> str:
             'a Hub repository ("user/name") or "storyteller".'
         )
     return name
-
-
-def is_repository(name: str) -> bool:
-    """Whether `name` can be the name of a repository on the Hub, "user/name"."""
-    return bool(_REPOSITORY.fullmatch(name)) and "--" not in name and ".." not in name
 
 
 def _cached(repository: str) -> Path | None:

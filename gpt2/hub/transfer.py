@@ -22,7 +22,8 @@ from gpt2.folder import (
     load_model_shape,
 )
 from gpt2.hub.errors import translate_hub_errors
-from gpt2.hub.resolve import is_repository, probe
+from gpt2.hub.names import require_repository
+from gpt2.hub.resolve import probe
 from gpt2.model_card import CardFacts, write_card
 
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,200}")
@@ -169,10 +170,6 @@ def _check_reachable(repo_id: str, token: str) -> None:
 
 
 def _check_names(repo_id: str, revision: str | None) -> None:
-    if type(repo_id) is not str or not is_repository(repo_id):
-        raise UserError(
-            f"{str(repo_id)[:120]!r} is not a repository name. Use user/name, made of "
-            'letters, digits, "-", "_" and ".", without "--" and "..".'
-        )
+    require_repository(repo_id)
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise UserError(f"{revision[:120]!r} is not a branch, a tag or a commit.")

@@ -12,7 +12,7 @@ from gpt2.errors import UserError
 from gpt2.files import expand_home, new_folder, require_free_space, require_unused
 from gpt2.folder import DTYPES, load_model_shape, write_description
 from gpt2.foreign import ABOUT_PICKLE, find_pickle
-from gpt2.hub.resolve import size_named
+from gpt2.hub.names import size_named
 from gpt2.model import SIZES
 from gpt2.model_card import CardFacts, write_card
 from gpt2.openai.checkpoint import OpenAICheckpoint, compare, import_tensorflow, to_tensor

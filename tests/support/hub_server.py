@@ -1,7 +1,8 @@
 """A Hugging Face Hub in miniature: the real client talks to it over real HTTP.
 
-It knows model repositories with branches and pull requests, users by their tokens, LFS, and the
-errors that the real one gives. Everything is in memory; a test reads and changes it directly.
+It knows repositories with branches and pull requests, users by their tokens, LFS, and the errors
+that the real one gives; `space_hub` adds what is special about Spaces. Everything is in memory; a
+test reads and changes it directly.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -51,27 +52,34 @@ class Fault:
     """What the server answers to requests whose "METHOD path" matches `pattern`."""
 
     pattern: str
-    status: int
+    status: int  # CUT: the connection ends without an answer
     code: str = ""  # X-Error-Code
     message: str = ""
+
+
+CUT = 0
 
 
 @dataclass
 class Hub:
     url: str = ""
     users: dict[str, str] = field(default_factory=dict)  # token -> name
+    readers: set[str] = field(default_factory=set)  # tokens that may only read
     repositories: dict[str, Repository] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)  # what was PUT for LFS, by sha256
     faults: list[Fault] = field(default_factory=list)
     card_errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)  # "METHOD path"
 
+    def handler(self) -> type[Handler]:
+        return Handler
+
 
 @contextmanager
-def running_hub(**settings: object) -> Iterator[Hub]:
-    """A Hub on a free port of this machine."""
-    hub = Hub(**settings)
-    handler = type("BoundHandler", (Handler,), {"hub": hub})
+def running_hub(hub: Hub | None = None, **settings: object) -> Iterator[Hub]:
+    """A Hub on a free port of this machine: `hub`, or one with these settings."""
+    hub = hub or Hub(**settings)
+    handler = type("BoundHandler", (hub.handler(),), {"hub": hub})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -106,7 +114,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.dispatch()
             raise Answer(404, {"error": "no such page"})
         except Answer as answer:
-            self.send(answer)
+            if answer.status == CUT:
+                self.close_connection = True
+            else:
+                self.send(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_request
 
@@ -132,23 +143,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 )
 
     def dispatch(self) -> None:
-        name = r"([\w.-]+/[\w.-]+)"
-        for pattern, method in (
+        for pattern, method in (*self.routes_of_kind(), *self.routes()):
+            if found := re.fullmatch(pattern, f"{self.command} {self.route}"):
+                method(*found.groups())
+
+    def routes_of_kind(self) -> list[tuple[str, Callable]]:
+        """What a kind of Hub adds, looked at first."""
+        return []
+
+    def routes(self) -> list[tuple[str, Callable]]:
+        name, kind = r"([\w.-]+/[\w.-]+)", "(?:models|spaces)"
+        return [
             (r"GET /api/whoami-v2", self.whoami),
             (r"POST /api/repos/create", self.create),
             (r"POST /api/validate-yaml", self.validate_card),
-            (rf"POST /api/models/{name}/branch/(.+)", self.branch),
-            (rf"POST /api/models/{name}/preupload/(.+)", self.preupload),
-            (rf"POST /{name}\.git/info/lfs/objects/batch", self.lfs_batch),
+            (rf"POST /api/{kind}/{name}/branch/(.+)", self.branch),
+            (rf"POST /api/{kind}/{name}/preupload/(.+)", self.preupload),
+            (rf"POST /(?:spaces/)?{name}\.git/info/lfs/objects/batch", self.lfs_batch),
             (r"PUT /lfs/(\w+)", self.lfs_put),
-            (rf"POST /api/models/{name}/commit/(.+)", self.commit),
-            (rf"GET /api/models/{name}", self.describe),
-            (rf"GET /api/models/{name}/revision/(.+)", self.describe),
-            (rf"GET /api/models/{name}/tree/(.+)", self.tree),
+            (rf"POST /api/{kind}/{name}/commit/(.+)", self.commit),
+            (rf"GET /api/{kind}/{name}", self.describe),
+            (rf"GET /api/{kind}/{name}/revision/(.+)", self.describe),
+            (rf"GET /api/{kind}/{name}/tree/(.+)", self.tree),
             (rf"(?:GET|HEAD) /{name}/resolve/([^/]+|refs/pr/\d+)/(.+)", self.resolve),
-        ):
-            if found := re.fullmatch(pattern, f"{self.command} {self.route}"):
-                method(*found.groups())
+        ]
 
     # Who asks, and for what
 
@@ -163,7 +181,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def whoami(self) -> None:
         user = self.user()
-        raise Answer(200 if user else 401, {"type": "user", "name": user, "orgs": []})
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        access = {"role": "read" if token in self.hub.readers else "write"}
+        about = {"type": "user", "name": user, "orgs": [], "auth": {"accessToken": access}}
+        raise Answer(200 if user else 401, about)
 
     def readable(self, name: str) -> Repository:
         user, repository = self.user(), self.hub.repositories.get(name)
@@ -179,6 +200,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if user is None:
             raise Answer(401, {"error": "Unauthorized"})
         repository = self.readable(name)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token in self.hub.readers:
+            raise Answer(403, {"error": "Forbidden"}, X_Error_Message="This token only reads")
         if user != name.partition("/")[0] and "create_pr" not in self.query:
             raise Answer(403, {"error": "Forbidden"}, X_Error_Message="You have no write access")
         return repository

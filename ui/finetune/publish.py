@@ -12,7 +12,7 @@ import shutil
 import gradio as gr
 
 from gpt2.errors import UserError
-from gpt2.hub.resolve import is_repository
+from gpt2.hub.names import is_repository
 from gpt2.hub.transfer import push
 from gpt2.model_card import CardFacts, CardSample, Losses, write_card
 from gpt2.temporary import Temporary, temp_folder
