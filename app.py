@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 from gpt2.command_line import Parser, add_device_option, add_format_option, run_command
+from service import zero_gpu
 from ui import surroundings
 
+zero_gpu.import_spaces()  # before PyTorch
 if status := run_command(surroundings.prepare):  # before gradio is imported
     sys.exit(status)
 
@@ -18,6 +20,7 @@ import gpt2
 from gpt2.device import choose_device
 from gpt2.errors import UserError
 from service.limits import Limits
+from service.mirror import Mirror
 from service.no_runs import open_runs
 from ui.address import in_address, parse_host, parse_port, require_listening
 from ui.front_door import trusted_hosts
@@ -60,6 +63,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help=f"where fine-tuning runs are kept [{default_runs_folder()}]",
     )
+    add(
+        "--mirror",
+        type=Path,
+        metavar="DIR",
+        default=default_mirror(),
+        help="where whole copies of runs are kept, to be fetched back by a server that starts "
+        "without them: a bucket's folder [on a Space /bucket, if it is mounted]",
+    )
     add_device_option(parser)
     add_format_option(parser)
     forms = {"choices": LOG_FORMATS, "default": LOG_FORMATS[0]}
@@ -75,11 +86,12 @@ def _port(text: str) -> int:
 
 
 def default_runs_folder() -> Path:
-    """On a Space the persistent volume, where one is mounted; else a folder beside this file."""
-    volume = Path("/data")
-    if "SPACE_ID" in os.environ and os.path.ismount(volume):
-        return volume / "runs"
     return Path(__file__).parent / "runs"
+
+
+def default_mirror() -> Path | None:
+    bucket = Path("/bucket")
+    return bucket if "SPACE_ID" in os.environ and os.path.ismount(bucket) else None
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -90,12 +102,12 @@ def serve(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     # A request passes several threads; beside one that computes, each hop takes that long.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    limits = Limits(device=options.device)
-    choose_device(limits.device)
+    limits, writes_on = _limits(options)
     require_listening(options.host, options.port)
+    mirror = _restore(options)
     downloads = surroundings.downloads_folder()
     runs = open_runs(options.runs, default_runs_folder(), limits, downloads)
-    models = Models(options.model, runs=runs, device=limits.device, dtype=options.dtype)
+    models = Models(options.model, runs=runs, device=writes_on, dtype=options.dtype)
     start = models.start()
     page = build_page(models, start, runs, limits)
     health = health_route(page, runs, start.choice.title)
@@ -111,7 +123,32 @@ def _serve(options: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:  # gradio says which ports it tried
         raise UserError(f"The page cannot listen at {options.host}: {error}") from None
     surroundings.keep_swept()
-    page.block_thread()
+    if mirror:
+        mirror.start()
+    try:
+        page.block_thread()
+    finally:
+        if mirror:
+            mirror.close()
+
+
+def _restore(options: argparse.Namespace) -> Mirror | None:
+    """Fetch the runs back that a server before this one has copied."""
+    if options.mirror is None:
+        return None
+    mirror = Mirror(options.runs or default_runs_folder(), options.mirror)
+    tell("restored", runs=len(mirror.restore()))
+    return mirror
+
+
+def _limits(options: argparse.Namespace) -> tuple[Limits, str]:
+    """The limits of the runs, and the device that writes in this process: never the GPU on ZeroGPU,
+    where runs are trained in slices, inside the requests of their visitors."""
+    lasting = "SPACE_ID" not in os.environ or options.mirror is not None
+    if zero_gpu.is_zero_gpu():
+        return Limits(device=options.device, lasting=lasting, running=0), "cpu"
+    choose_device(options.device)
+    return Limits(device=options.device, lasting=lasting), options.device
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -44,6 +44,7 @@ class Limits:
     # (benchmarks/while_training.py).
     threads: int = setting(core_count, "of the training process", low=0)
     device: str = setting("auto", "of the training process: what `choose_device` takes")
+    lasting: bool = setting(True, "whether runs are still there when the server is started again")
 
     def __post_init__(self) -> None:
         check(self)

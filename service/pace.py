@@ -21,8 +21,10 @@ import torch
 
 from gpt2.device import choose_device
 from gpt2.errors import UserError
+from gpt2.folder import empty_model
 from gpt2.model import GPT2, ModelConfig
 from gpt2.system import lower_priority
+from service.zero_gpu import is_zero_gpu
 from train.compute import autocast, recompute_blocks
 from train.config import TrainConfig
 from train.lora import add_lora
@@ -111,6 +113,8 @@ def find_pace(shape: ModelConfig, config: TrainConfig, threads: int, device: str
     """The pace of such a model here, measured once. Only settings that affect it count, and block
     size and rank only by their next larger power of two: visitors cannot ask for many measurements.
     While another is made, that of a similar run serves."""
+    if is_zero_gpu():
+        return _assumed_pace(shape, config)
     choose_device(device)  # if it is not here, say so, instead of "too little memory"
     blocks = min(_next_power(config.block_size), shape.n_positions)
     told = {name: getattr(config, name) for name in _TOLD} | {
@@ -129,6 +133,18 @@ def find_pace(shape: ModelConfig, config: TrainConfig, threads: int, device: str
             _paces[key] = _measure_in_process(key, threads)
             _similar[similar] = (blocks, _paces[key])
         return _scaled(_paces[key], config.block_size / blocks)
+
+
+_GPU_FLOPS = 2e13  # a second, of which a card of today gives several times as many
+_GPU_LAUNCH = 0.02  # seconds a pass, for starting its operations
+_GPU_BYTES = 5e11  # a second
+
+
+def _assumed_pace(shape: ModelConfig, config: TrainConfig) -> Pace:
+    """On ZeroGPU, where measuring would cost the visitor's quota: careful, by operations alone."""
+    parameters = empty_model(shape).parameter_count()
+    forward = _GPU_LAUNCH / 3 + 2 * parameters * config.block_size / _GPU_FLOPS
+    return Pace(3 * forward, _GPU_LAUNCH + 20 * parameters / _GPU_BYTES, forward)
 
 
 def _next_power(count: int) -> int:

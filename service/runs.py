@@ -27,7 +27,7 @@ from service.request import RunRequest
 from service.status import RunStatus, StatusReader, damaged_status
 from service.storage import DOWNLOADS, PENDING, Housekeeping, claim
 from service.submit import create_run
-from service.worker import train_slice
+from service.zero_gpu import explaining_refusals, train_on_gpu
 from train.job import stretch_notes
 from train.memorization import TrainingTexts
 from train.run_folder import Progress, RunFolder
@@ -198,7 +198,8 @@ class Runs:
             if state not in (RunState.QUEUED, RunState.INTERRUPTED):
                 raise UserError(f"This run is {state} already.")
             self._queue.withdraw(entry)
-        yield from train_slice(entry.path, seconds, self.limits.device)
+        with explaining_refusals():
+            yield from train_on_gpu(str(entry.path), seconds, self.limits.device)
 
     def discard(self, run_id: object) -> None:
         """Stop the run and delete all of it."""

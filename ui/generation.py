@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 import gradio as gr
 
 from gpt2.errors import UserError
-from gpt2.generate import MAX_PROMPT_BYTES
+from gpt2.generate import MAX_PROMPT_BYTES, Piece
 from gpt2.sampling import Sampling, resolve_seed
 from gpt2.settings import settings_of
+from service import zero_gpu
 from service.stream import Stream
 from ui.client import client_of, streams_of
+from ui.messages import log
 from ui.models import Choice, Loaded, Models
 
 WORKER = "generate"  # the page and the endpoints share one queue
@@ -131,14 +133,41 @@ def stream_step(loaded: Loaded, step: Step, sampling: Sampling, reader: Reader) 
             endings=tuple(endings),
         )
 
+    for pieces in _batches(loaded, step.basis, sampling, reader):
+        for piece in pieces:
+            texts[piece.sample] += piece.text
+            counts[piece.sample] = piece.tokens
+            endings[piece.sample] = piece.stop_reason
+        yield snapshot()
+
+
+def _batches(
+    loaded: Loaded, prompt: str, sampling: Sampling, reader: Reader
+) -> Iterator[list[Piece]]:
+    """What is written, as often as it is to be sent. On ZeroGPU a large model's text comes from a
+    GPU; a visitor who gets none is served by the CPU, like anybody elsewhere."""
+    if zero_gpu.pays_off(loaded.model.parameter_count()):
+        begun = False
+        try:
+            with zero_gpu.explaining_refusals():
+                for pieces in zero_gpu.write_on_gpu(loaded.choice.source, prompt, sampling):
+                    begun = True
+                    yield pieces
+            return
+        except UserError as error:
+            if begun:
+                raise
+            log.info("written on the CPU: %s", error)
+    yield from _engine_batches(loaded, prompt, sampling, reader)
+
+
+def _engine_batches(
+    loaded: Loaded, prompt: str, sampling: Sampling, reader: Reader
+) -> Iterator[list[Piece]]:
     pause = 0.0  # so the first token shows at once
-    with loaded.engine.submit(step.basis, sampling, reader.client, reader.session) as stream:
+    with loaded.engine.submit(prompt, sampling, reader.client, reader.session) as stream:
         reader.streams.append(stream)
         while pieces := stream.take(pause):
-            for piece in pieces:
-                texts[piece.sample] += piece.text
-                counts[piece.sample] = piece.tokens
-                endings[piece.sample] = piece.stop_reason
-            yield snapshot()
+            yield pieces
             # Sending a step takes as long as writing several tokens: with many readers, fewer.
             pause = _SECONDS_BETWEEN_STEPS * min(2.0, max(1.0, loaded.engine.rows_in_use / 16))

@@ -42,6 +42,11 @@ def add_arguments(parser: Parser) -> None:
         metavar="NAME",
         help="a secret of the Space: its value is taken from this environment; may be repeated",
     )
+    add(
+        "--bucket",
+        metavar="NAME",
+        help="keep copies of runs in this bucket of the Hub: else a restart ends them",
+    )
     add("--yes", action="store_true", help="replace another program in that Space")
     add("--dry-run", action="store_true", help="list what would be uploaded, and ask nobody")
     add(
@@ -69,6 +74,7 @@ def run(options: argparse.Namespace) -> int | None:
         _variables(options.variable),
         _secrets(options.secret),
         options.yes,
+        options.bucket,
     )
     token = get_token()
     try:

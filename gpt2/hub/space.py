@@ -17,6 +17,7 @@ from gpt2.hub.space_files import MODEL_VARIABLE, find_space_model, space_files
 from gpt2.hub.space_upload import SpaceChanges, find_changes, read_tree, upload
 
 _REACH_SECONDS = 10.0
+BUCKET_PLACE = "/bucket"  # `app.py --mirror`, on a Space
 _BUNDLED = "storyteller"
 
 
@@ -31,6 +32,7 @@ class SpaceOrder:
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     overwrite: bool = False  # also a Space that holds another program
+    bucket: str | None = None  # keeps copies of runs; made where it is not there
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def deploy(order: SpaceOrder, token: str | None, tell: Callable[[str], None]) ->
             _require_ours(order, found)
             model = _model(api, order.model or _started_with(api, order.repo_id))
             _update(api, order, found, tell)
+        if order.bucket:
+            _mount(api, order, found, tell)
         files = space_files(model)
         changes = find_changes(files, read_tree(api, order.repo_id))
         commit = upload(api, order.repo_id, files, changes)
@@ -83,9 +87,28 @@ def deploy(order: SpaceOrder, token: str | None, tell: Callable[[str], None]) ->
     return Deployment(order.repo_id, page, commit, changes)
 
 
+def _mount(api, order: SpaceOrder, found, tell: Callable[[str], None]) -> None:
+    """The bucket, private, where the program looks for it; other volumes stay. The Hub replaces the
+    whole list, and restarts the Space, so only where it is not mounted."""
+    from huggingface_hub import Volume
+
+    owner = order.repo_id.partition("/")[0]
+    name = order.bucket if "/" in order.bucket else f"{owner}/{order.bucket}"
+    there = (found.runtime.volumes if found and found.runtime else None) or []
+    others = [one for one in there if one.mount_path != BUCKET_PLACE]
+    if any(one.mount_path == BUCKET_PLACE and one.source == name for one in there):
+        return
+    api.create_bucket(name, private=True, exist_ok=True)
+    mounted = Volume(type="bucket", source=name, mount_path=BUCKET_PLACE)
+    api.set_space_volumes(order.repo_id, [*others, mounted])
+    tell(f"runs are copied to the bucket {name}")
+
+
 def _checked(order: SpaceOrder) -> SpaceOrder:
     """The order, its model as a variable of the Space. `UserError` for what can be no name."""
     require_repository(_full(order.repo_id))
+    if order.bucket is not None:
+        require_repository(_full(order.bucket))
     if order.model is None:
         return order
     return replace(order, variables={**order.variables, MODEL_VARIABLE: order.model})

@@ -209,6 +209,19 @@ def test_a_model_of_the_hub_is_a_variable_and_fetched_while_the_space_is_built(h
         assert hub.spaces["ann/demo"].variables == {MODEL_VARIABLE: "ann/toy"}
 
 
+def test_a_bucket_is_made_private_and_mounted_where_the_program_looks(hub, deploy):
+    for _ in range(2):
+        assert deploy("ann/demo", "--bucket", "runs")[0] == 0
+    assert hub.buckets == {"ann/runs": "private"}
+    kept = {"type": "model", "source": "a/b", "mountPath": "/models"}
+    hub.spaces["ann/demo"].volumes.append(kept)
+    assert sum(one.startswith("PUT /api/spaces/ann/demo/volumes") for one in hub.requests) == 1
+    deploy("ann/demo", "--bucket", "others")
+    assert kept in hub.spaces["ann/demo"].volumes
+    mounted = {one["mountPath"]: one["source"] for one in hub.spaces["ann/demo"].volumes}
+    assert mounted == {"/models": "a/b", "/bucket": "ann/others"}
+
+
 def test_a_dry_run_asks_nobody(hub, deploy):
     status, out, error = deploy("ann/demo", "--dry-run")
     assert (status, hub.requests) == (0, [])

@@ -29,6 +29,7 @@ class Space:
     hardware: str
     variables: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    volumes: list[dict] = field(default_factory=list)
     # What becomes of each commit: stages in the order in which they are asked for; the last stays.
     stages: list[str] = field(default_factory=list)
     shown: str = "BUILDING"
@@ -53,6 +54,7 @@ class SpaceHub(Hub):
 
     rules: SpaceRules = field(default_factory=SpaceRules)
     spaces: dict[str, Space] = field(default_factory=dict)
+    buckets: dict[str, str] = field(default_factory=dict)  # name -> visibility
 
     def handler(self) -> type[Handler]:
         return SpaceHandler
@@ -79,6 +81,8 @@ class SpaceHandler(Handler):
             (rf"POST /api/spaces/{name}/secrets", self.set_secret),
             (rf"PUT /api/spaces/{name}/settings", self.set_visibility),
             (rf"GET /api/spaces/{name}/logs/(build|run)", self.logs),
+            (rf"PUT /api/spaces/{name}/volumes", self.set_volumes),
+            (rf"POST /api/buckets/{name}", self.create_bucket),
             (rf"GET /of/{name}/health", self.health),
         ]
 
@@ -129,6 +133,7 @@ class SpaceHandler(Handler):
             "stage": space.shown,
             "hardware": {"current": space.hardware, "requested": space.hardware},
             "sha": space.sha,
+            "volumes": space.volumes,
             "errorMessage": self.hub.rules.message,
         }
 
@@ -167,6 +172,19 @@ class SpaceHandler(Handler):
         asked = json.loads(self.body)
         self.hub.spaces[name].secrets[asked["key"]] = asked["value"]
         raise Answer(200, {})
+
+    def set_volumes(self, name: str) -> None:
+        self.writable(name)
+        self.hub.spaces[name].volumes = json.loads(self.body)["volumes"]
+        raise Answer(200, {})
+
+    def create_bucket(self, name: str) -> None:
+        if self.user() != name.partition("/")[0]:
+            raise Answer(403, {"error": "Forbidden"})
+        if name in self.hub.buckets:
+            raise Answer(409, {"error": "exists", "url": f"{self.hub.url}/buckets/{name}"})
+        self.hub.buckets[name] = json.loads(self.body)["visibility"]
+        raise Answer(200, {"url": f"{self.hub.url}/buckets/{name}"})
 
     def set_visibility(self, name: str) -> None:
         asked = json.loads(self.body)

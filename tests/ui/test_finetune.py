@@ -521,12 +521,15 @@ def test_the_card_says_base_losses_memorization_samples_and_settings(tmp_path):
 # ---- the program ----------------------------------------------------------------------------
 
 
-def test_runs_live_beside_the_app_or_on_a_spaces_volume(monkeypatch):
+def test_runs_live_beside_the_app_and_their_copies_in_a_spaces_bucket(monkeypatch):
+    """They lived in /data, which the Hub no longer has; a bucket is no disk to train on."""
     monkeypatch.delenv("SPACE_ID", raising=False)
-    assert app.parse_arguments([]).runs == Path(app.__file__).parent / "runs"
+    monkeypatch.setattr("os.path.ismount", lambda path: str(path) == "/bucket")
+    assert app.default_runs_folder() == Path(app.__file__).parent / "runs"
+    assert app.parse_arguments([]).mirror is None
     monkeypatch.setenv("SPACE_ID", "a/b")
-    monkeypatch.setattr("os.path.ismount", lambda path: str(path) == "/data")
-    assert app.parse_arguments([]).runs == Path("/data/runs")
+    assert app.parse_arguments([]).mirror == Path("/bucket")
+    assert app.parse_arguments(["--mirror", "elsewhere"]).mirror == Path("elsewhere")
     assert app.parse_arguments(["--runs", "elsewhere"]).runs == Path("elsewhere")
 
 

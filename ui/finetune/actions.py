@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import gradio as gr
+from gradio.events import Dependency as Event
 
 from gpt2.errors import UserError
 from gpt2.settings import Setting
+from service.zero_gpu import SLICE_SECONDS, is_zero_gpu
+from train.states import RunState
 from ui.context import LIGHT, SHOW_RUN, PageContext
 from ui.finetune.form import Form
 from ui.finetune.updates import RunView
@@ -16,6 +19,12 @@ from ui.messages import error_line, guard, line
 from ui.run_model import run_rows
 from ui.visitor import Visitor, as_id
 
+SLICES = {
+    "concurrency_id": "slice",
+    "concurrency_limit": 8,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
 _MORE_STEPS = Setting("to train on", name="More steps", kind="int", low=1, high=100_000)
 
 
@@ -26,8 +35,9 @@ def _refuse(words: str, actions: RunActions, *inputs: object) -> dict:
 class RunActions:
     """The handlers below a run's chart. Each does one thing, then looks at the run again."""
 
-    def __init__(self, context: PageContext, form: Form, view: RunView) -> None:
-        self.context = context
+    def __init__(self, context: PageContext, form: Form, view: RunView, started: Event) -> None:
+        """`started` is the event of a run's start."""
+        self.context, self.started = context, started
         self.form = form
         self.view = view
         self.panel = view.panel
@@ -78,6 +88,22 @@ class RunActions:
     def extend(self, kept: object, steps: object) -> str:
         more = _MORE_STEPS.parse(steps)
         return self._doing(lambda run: self.context.runs.extend(run, more), "Continuing.")(kept)
+
+    def advance(self, kept: object) -> Iterator[str]:
+        """On ZeroGPU: train the visitor's run slice by slice, while the page is open."""
+        run = Visitor.parse(kept).run
+        if run is not None:
+            yield from self._advance(run)
+
+    @guard("training a slice", error_line)
+    def _advance(self, run: str) -> Iterator[str]:
+        yield line("Waiting for a GPU. Keep this page open while it trains.")
+        while not self.context.runs.status(run).state.is_ended:
+            for progress in self.context.runs.slice(run, SLICE_SECONDS):
+                yield line(f"On a GPU until step {progress.step:,}; then comes the next slice.")
+            if self.context.runs.status(run).state is not RunState.INTERRUPTED:
+                break
+        yield ""
 
     def _doing(self, action: Callable[[str], None], words: str) -> Callable[[object], str]:
         """A handler that applies `action` to the visitor's run and says so."""
@@ -148,6 +174,10 @@ class RunActions:
         ]
         for event in controlled:
             event.then(**look, **LIGHT)
+        if is_zero_gpu():
+            slices = {"fn": self.advance, "inputs": [context.visitor], "outputs": [view.notice]}
+            for event in (self.started, *controlled[2:]):
+                event.then(**slices, **SLICES)
 
         ask, sure = panel.buttons["discard"], panel.discard_surely
         thrown = [*{*lists, context.visitor, *view.outputs}]

@@ -6,13 +6,16 @@ import html
 from collections.abc import Iterator
 
 import gradio as gr
+from gradio.events import Dependency as Event
 
 from gpt2.errors import UserError
 from gpt2.machine import machine_memory
 from gpt2.text import EncodingUnclear
+from service.limits import Limits
 from service.plan import Plan, plan_runs
 from service.request import EFFORTS, RunRequest, parse_changes
 from service.text_summary import PreparedText
+from service.zero_gpu import CARD_FACTOR, SLICE_REST, SLICE_SECONDS, is_zero_gpu, slices_of
 from ui.client import client_of
 from ui.context import LIGHT, SHOW_RUN, PageContext
 from ui.finetune.controls import changes_of, show_values
@@ -151,7 +154,7 @@ class FineTuneForm:
         rows = preset_rows({name: plan.seconds for name, plan in plans.items()})
         yield {
             self.form.preset: gr.Radio(choices=rows),
-            self.form.feasible: feasibility(plans[preset], self.context.limits.device),
+            self.form.feasible: feasibility(plans[preset], self.context.limits),
             **show_values(self.form.fields, plans[preset].config),
         }
 
@@ -216,9 +219,10 @@ class FineTuneForm:
 
     # ---- wiring
 
-    def wire(self) -> None:
+    def wire(self) -> Event:
+        """The event of a run's start, for what is to follow it."""
         self._wire_text()
-        self._wire_start()
+        return self._wire_start()
 
     def _wire_text(self) -> None:
         form, context = self.form, self.context
@@ -258,7 +262,7 @@ class FineTuneForm:
             event = control.input if isinstance(control, gr.Dropdown) else control.blur
             event(self.plan, **planning)
 
-    def _wire_start(self) -> None:
+    def _wire_start(self) -> Event:
         form, view, context = self.form, self.view, self.context
         places = [self.upload, form.text, form.column, form.encoding]
         asked = [context.visitor, *places, self.prepared, context.picker.model, form.preset]
@@ -275,20 +279,40 @@ class FineTuneForm:
             api_visibility="private",
         )
         shown = started.then(view.look, view.inputs, view.outputs, **LIGHT)
-        shown.then(None, [context.visitor], None, js=SHOW_RUN, api_visibility="private")
+        return shown.then(None, [context.visitor], None, js=SHOW_RUN, api_visibility="private")
 
 
-def feasibility(plan: Plan, device: str) -> str:
+def feasibility(plan: Plan, limits: Limits) -> str:
     """ "About 40 s: 60 steps on CPU, 2 cores. Needs 400 MB of memory (of 16 GB) ..." """
     config = plan.config
-    machine = html.escape(describe_machine(device))
+    machine = html.escape(describe_machine(limits.device))
     words = (
         f"<b>{about(plan.seconds).capitalize()}</b>: {plan.steps:,} steps of "
         f"{config.batch_size} × {config.block_size} tokens on {machine}. "
         f"Needs {size(plan.memory_bytes)} of memory (of {size(machine_memory())}) and "
         f"{size(plan.disk_bytes)} of disk."
     )
+    if is_zero_gpu():
+        words += gpu_share(plan)
+    if not limits.lasting:
+        words += (
+            " This Space keeps nothing when it is started again, which ends a run: download or "
+            "publish what you want to keep; each checkpoint can be."
+        )
     return f"<p>{words}</p>" + (paragraph(plan.note, "note") if plan.note else "")
+
+
+def gpu_share(plan: Plan) -> str:
+    """What a run takes of the visitor's time on a shared GPU."""
+    slices = slices_of(plan.seconds)
+    charged = CARD_FACTOR * (plan.seconds + slices * SLICE_REST)
+    return (
+        f" It is trained on a shared GPU in {slices} slice{'s' * (slices != 1)} of at most "
+        f"{SLICE_SECONDS:.0f} s, each saved at its end, and takes up to {about(charged)} of your "
+        "GPU time of today (2 minutes; 5 when you are signed in to Hugging Face; 40 with PRO). "
+        "Keep this page open meanwhile. If the time runs out, come back by the run's link when "
+        "there is more, and press Resume."
+    )
 
 
 def _first_column(upload: Upload | None) -> str | None:
