@@ -27,7 +27,6 @@ from gpt2.sampling import Sampling
 from tests.support.app_server import Forwards, Server, make_tiny_model, serve, wait_until
 from ui.generation import Step, parse_request
 from ui.models import Models
-from ui.write.history import MAX_STEPS, add_step
 from ui.write.snippets import as_command, as_curl, as_python
 
 ROOT = Path(app.__file__).parent
@@ -368,12 +367,7 @@ def test_a_size_given_by_its_other_name_is_that_choice_and_not_one_more(name):
     assert names == ["355M", "storyteller", "124M", "774M", "1558M"]
 
 
-def test_steps_are_bounded_and_say_how_they_ended():
-    steps = ()
-    for index in range(MAX_STEPS + 5):
-        steps = add_step(steps, Step(str(index)))
-    assert len(steps) == MAX_STEPS
-    assert steps[-1].prompt == str(MAX_STEPS + 4)
+def test_a_step_says_how_it_ended():
     step = Step("a", tokens=87, seconds=2.1, seed=1234, endings=("end of text",))
     assert step.summary() == "87 tokens, 41 tok/s, seed 1234, stopped: end of text"
 

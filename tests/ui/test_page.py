@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from gpt2.escapes import escape
 from gpt2.folder import read_default_prompt
 from gpt2.hub.resolve import STORYTELLER_FOLDER
-from tests.support.app_server import WINDOW, Forwards, make_tiny_model, serve
+from tests.support.app_server import WINDOW, Forwards, make_tiny_model, serve, wait_until
 from tests.support.pages import contrast, watch
 from ui.write.view import OTHER_OPENINGS, STORY_OPENINGS
 
@@ -216,13 +216,66 @@ def test_continue_retry_and_undo(page, forwards):
     assert fourth.startswith(first)
     assert fourth not in (second, third)
     assert forwards.count == 32
+    # Retry adds variants, and nothing that was written is lost.
+    shown = page.locator("#variant p")
+    expect(shown).to_have_text("3 of 3")
+    expect(page.locator("#later")).to_be_disabled()
+    page.locator("#earlier").click()
+    expect(shown).to_have_text("2 of 3")
+    assert text_of(page) == third
+    page.locator("#prompt textarea").fill("Something else")
     page.locator("#undo").click()
-    expect(page.locator("#status p")).to_have_text("Undone.")
-    assert text_of(page) == first
+    expect(page.locator("#variant p")).to_have_text("2 of 2")
+    assert text_of(page) == third
+    walk(page, "#undo", "", second)
+    walk(page, "#undo", "", first)
+    assert page.locator("#prompt textarea").input_value() == "Once", "the prompt goes along"
     page.locator("#undo").click()
     expect(page.locator("#blank")).to_be_visible()
     expect(page.locator("#undo")).to_be_disabled()
     expect(page.locator("#passage-0")).to_be_hidden()
+    walk(page, "#redo", "", first)
+    walk(page, "#redo", "", second)
+    walk(page, "#redo", "2 of 2", third)
+    page.locator("#redo").click()
+    expect(page.locator("#variant p")).to_have_text("2 of 3")
+    expect(page.locator("#redo")).to_be_disabled()
+
+
+def walk(page: Page, button: str, variant: str, text: str) -> None:
+    """Undo or Redo, and what is then on the page."""
+    expect(page.locator(button)).to_be_enabled()
+    page.locator(button).click()
+    wait_until(lambda: text_of(page) == text, f"{text!r} after {button}")
+    expect(page.locator("#variants")).to_be_visible(visible=bool(variant))
+    if variant:
+        assert page.locator("#variant p").inner_text() in variant
+
+
+def test_a_reload_loses_nothing(page, forwards):
+    """It cleared the prompt, the text and the settings; a restarted server did the same."""
+    choose(page, "Length", 9)
+    first = write(page, "Once")
+    text = press(page, "#continue-0")
+    page.locator("#prompt textarea").fill("My next idea")
+    page.wait_for_function("localStorage['gpt2-write-box']?.includes('My next idea')")
+    page.wait_for_function("localStorage['gpt2-write-page']?.includes('kept')")
+    count = forwards.count
+    page.reload()
+    expect(page.locator("#status p")).to_have_text("Restored.")
+    expect(page.locator("#prompt textarea")).to_have_value("My next idea")
+    assert text_of(page) == text
+    assert setting(page, "Length").input_value() == "9"
+    assert forwards.count == count
+    assert press(page, "#continue-0").startswith(text)
+    page.locator("#undo").click()
+    expect(page.locator("#status p")).to_have_text("Undone.")
+    assert text_of(page) == text != first
+    page.reload()
+    page.locator("#fresh").click()
+    expect(page.locator("#blank")).to_be_visible()
+    page.wait_for_function("!localStorage['gpt2-write-page']")
+    assert page.locator("#prompt textarea").input_value() == ""
 
 
 def test_copy_reaches_the_clipboard(open_page):
@@ -247,11 +300,14 @@ def test_several_samples_are_one_batch_and_each_can_be_continued(page, forwards)
     texts = [text_of(page, sample) for sample in range(3)]
     assert len(set(texts)) == 3
     expect(page.locator("#passage-3")).to_be_hidden()
-    choose(page, "Samples", 1)
-    assert press(page, "#continue-1").startswith(texts[1])
-    expect(page.locator("#passage-1")).to_be_hidden()
+    press(page, "#continue-1")
+    now = [text_of(page, sample) for sample in range(3)]
+    assert (now[0], now[2]) == (texts[0], texts[2]), "the others stay"
+    assert now[1].startswith(texts[1])
+    assert len(now[1]) > len(texts[1])
+    assert forwards.count == 20
     page.locator("#undo").click()
-    expect(page.locator("#passage-2")).to_be_visible()
+    expect(page.locator("#status p")).to_have_text("Undone.")
     assert [text_of(page, sample) for sample in range(3)] == texts
 
 

@@ -29,6 +29,32 @@
     return copied ? "<p>Copied.</p>" : "<p>The browser did not allow copying.</p>";
   };
 
+  // What was written stays in this browser, until it is deleted: the prompt and the settings, and the
+  // texts on the page. A browser may have no room for it, or not allow it.
+  const KEPT = { box: "gpt2-write-box", page: "gpt2-write-page" };
+  const store = (name, text) => {
+    try {
+      if (text) localStorage.setItem(KEPT[name], text);
+      else localStorage.removeItem(KEPT[name]);
+    } catch {
+      console.info("This browser keeps nothing of the page.");
+    }
+  };
+  const stored = (name) => {
+    try {
+      return localStorage.getItem(KEPT[name]);
+    } catch {
+      return null;
+    }
+  };
+  let restored = false; // what the page starts with is not to replace what was kept
+  window.readKept = () => JSON.stringify({ box: stored("box"), page: stored("page") });
+  window.keepFromNow = () => (restored = true);
+  window.keepPage = (page) => restored && store("page", page);
+  window.keepBox = (prompt, settings) =>
+    restored && store("box", JSON.stringify({ prompt, settings }));
+  window.forgetKept = () => Object.keys(KEPT).forEach((name) => store(name, ""));
+
   // The run on the page is in the address, so that a reload or a bookmark comes back to it.
   window.showRun = (kept) => {
     const address = new URL(location.href);

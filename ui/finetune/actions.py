@@ -188,6 +188,7 @@ class RunActions:
         forgotten = sure.click(self.forget, who, [*thrown, ask, sure], **LIGHT)
         for event in (discarded, forgotten):
             event.then(**address, api_visibility="private")
+        sure.click(None, None, None, js="() => forgetKept()", api_visibility="private")
 
 
 def _swap(ask: gr.Button, sure: gr.Button) -> dict:

@@ -10,7 +10,7 @@ import gradio as gr
 from ui.generation import SETTINGS
 from ui.models import Choice, Loaded
 from ui.write.controls import CUSTOM, STYLES, GenerationControls, build_controls
-from ui.write.history import Steps
+from ui.write.history import History
 from ui.write.snippets import Snippets
 
 STORY_OPENINGS = (
@@ -49,7 +49,14 @@ class View:
     stop: gr.Button
     retry: gr.Button
     undo: gr.Button
+    redo: gr.Button
+    variants: gr.Row
+    earlier: gr.Button
+    variant: gr.HTML
+    later: gr.Button
     status: gr.HTML
+    fresh: gr.Button
+    kept: gr.Textbox  # the page as the browser keeps it, on its way there
     announcer: gr.HTML
     style: gr.Radio
     settings: GenerationControls
@@ -58,6 +65,13 @@ class View:
     python: gr.Textbox
     curl: gr.Textbox
     command: gr.Textbox
+
+    @property
+    def buttons(self) -> list[gr.blocks.Block]:
+        """All that can be pressed now and not then, and what says so."""
+        own = [self.generate, self.stop, self.retry, self.undo, self.redo]
+        variants = [self.variants, self.earlier, self.variant, self.later, self.fresh]
+        return [*own, *variants, *(card.continue_ for card in self.cards)]
 
 
 def build_view(loaded: Loaded) -> View:
@@ -98,15 +112,21 @@ def _action_parts() -> dict:
             "Stop", variant="stop", scale=3, min_width=140, visible=False, elem_id="stop"
         )
         retry = gr.Button("Retry", scale=1, min_width=80, interactive=False, elem_id="retry")
-        undo = gr.Button("Undo", scale=1, min_width=80, interactive=False, elem_id="undo")
+        undo = gr.Button("Undo", scale=1, min_width=70, interactive=False, elem_id="undo")
+        redo = gr.Button("Redo", scale=1, min_width=70, interactive=False, elem_id="redo")
     return {
         "generate": generate,
         "stop": stop,
         "retry": retry,
         "undo": undo,
+        "redo": redo,
         "status": gr.HTML(
             hint("Shift+Enter also generates."), elem_id="status", elem_classes="status"
         ),
+        "fresh": gr.Button(
+            "Start fresh", size="sm", visible=False, elem_id="fresh", elem_classes="link"
+        ),
+        "kept": gr.Textbox(visible="hidden", label="kept", elem_id="kept"),
         "announcer": gr.HTML("", elem_id="announcer", elem_classes="heard"),
     }
 
@@ -129,9 +149,15 @@ def _reading_parts() -> dict:
     blank = gr.HTML(
         "<p>What the model writes appears here.</p>", elem_id="blank", elem_classes="blank"
     )
+    with gr.Row(visible=False, elem_id="variants") as variants:
+        small = {"size": "sm", "min_width": 44, "scale": 0}
+        earlier = gr.Button("Earlier", elem_id="earlier", **small)
+        variant = gr.HTML("", elem_id="variant")
+        later = gr.Button("Later", elem_id="later", **small)
     with gr.Row(elem_id="cards", equal_height=False):
         cards = [_card(index) for index in range(MAX_TEXTS)]
-    return {"blank": blank, "cards": cards}
+    walk = {"variants": variants, "earlier": earlier, "variant": variant, "later": later}
+    return {"blank": blank, "cards": cards} | walk
 
 
 def _card(index: int) -> Card:
@@ -141,7 +167,7 @@ def _card(index: int) -> Card:
             label=f"Text {index + 1}",
             show_label=False,
             show_inline_category=False,
-            color_map={"prompt": "transparent"},
+            color_map={"prompt": "transparent"},  # style.css knows it by this
             interactive=False,
             elem_id=f"passage-{index}",
             elem_classes="passage",
@@ -183,21 +209,23 @@ def openings_for(choice: Choice) -> tuple[str, ...]:
     return STORY_OPENINGS if choice.tells_stories else OTHER_OPENINGS
 
 
-def show_passages(view: View, steps: Steps) -> dict:
-    """Updates that put the last step's texts on the page, and nothing else."""
-    if not steps:
+def show_passages(view: View, history: History) -> dict:
+    """Updates that put a version's texts on the page, and nothing else."""
+    passages = history.passages
+    if not passages:
         return {card.passage: [] for card in view.cards}
-    step = steps[-1]
     shown = {}
-    for index in range(len(step.texts)):
-        parts = [(step.prompt, "prompt"), (step.passage(index), None)]
-        shown[view.cards[index].passage] = [part for part in parts if part[0]]
+    for card, passage in zip(view.cards, passages):
+        # What was written behind the model's own text is marked for a moment.
+        new = (passage.new, "new" if passage.kept else None)
+        parts = [(passage.prompt, "prompt"), (passage.kept, None), new]
+        shown[card.passage] = [part for part in parts if part[0]]
     return shown
 
 
-def show_cards(view: View, steps: Steps) -> dict:
-    """Updates that show as many cards as the last step has texts."""
-    count = len(steps[-1].texts) if steps else 0
+def show_cards(view: View, history: History) -> dict:
+    """Updates that show as many cards as the version has texts."""
+    count = len(history.passages)
     shown = {view.blank: gr.HTML(visible=count == 0)}
     for index, card in enumerate(view.cards):
         shown[card.box] = gr.Column(visible=index < count)
@@ -205,16 +233,27 @@ def show_cards(view: View, steps: Steps) -> dict:
     return shown
 
 
-def show_buttons(view: View, steps: Steps, running: bool) -> dict:
+def show_buttons(view: View, history: History, running: bool) -> dict:
     """Updates for everything that can be pressed."""
-    idle = bool(steps) and not running
+    idle = bool(history.at) and not running
     shown = {
         view.generate: gr.Button(visible=not running),
         view.stop: gr.Button(visible=running),
         view.retry: gr.Button(interactive=idle),
         view.undo: gr.Button(interactive=idle),
+        view.redo: gr.Button(interactive=history.can_redo and not running),
+        view.fresh: gr.Button(visible=False),
     }
-    return shown | {card.continue_: gr.Button(interactive=idle) for card in view.cards}
+    shown |= {card.continue_: gr.Button(interactive=idle) for card in view.cards}
+    version = history.version
+    count = len(version.variants) if version else 0
+    place = version.shown + 1 if version else 0
+    return shown | {
+        view.variants: gr.Row(visible=count > 1),
+        view.variant: f"<p>{place} of {count}</p>",
+        view.earlier: gr.Button(interactive=idle and place > 1),
+        view.later: gr.Button(interactive=idle and place < count),
+    }
 
 
 def show_snippets(view: View, snippets: Snippets) -> dict:
