@@ -226,6 +226,8 @@ def _get_function(blocks: gr.Blocks, api_name: str | None, body: PredictBody) ->
         found = None
     if found is None or found.fn is None:  # what runs in the browser alone is not here either
         raise HTTPException(404, "There is no such function here.")
+    if found.api_visibility == "private" and len(body.data) < len(found.inputs):
+        raise HTTPException(422, f"This function takes {len(found.inputs)} inputs.")
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Route
 
 from service.limits import Limits
@@ -18,8 +19,9 @@ from ui.finetune.tab import add_finetune_tab
 from ui.front_door import NOTEBOOKS, FrontDoor
 from ui.generation import AT_ONCE
 from ui.hardening import SESSIONS, Page, explain_request, harden
+from ui.link_preview import LinkPreview
 from ui.models import Loaded, Models
-from ui.picker import Picker
+from ui.picker import ABOUT, Picker
 from ui.theme import SCRIPT, STYLESHEETS, make_theme
 from ui.visitor import build_visitor
 from ui.write.tab import add_write_tab
@@ -55,7 +57,12 @@ def launch_settings(
         "js": SCRIPT.read_text(encoding="utf-8"),
         "footer_links": ["api"],
         "app_kwargs": {
-            "middleware": [Middleware(FrontDoor, hosts=hosts, frames=NOTEBOOKS if share else ())],
+            "middleware": [
+                # The page's HTML is a tenth when compressed; streams of events stay plain.
+                Middleware(GZipMiddleware, minimum_size=2000),
+                Middleware(FrontDoor, hosts=hosts, frames=NOTEBOOKS if share else ()),
+                Middleware(LinkPreview, title="GPT-2, written from scratch", about=ABOUT),
+            ],
             "routes": [*routes],
             "exception_handlers": {RequestValidationError: explain_request},
         },

@@ -13,6 +13,10 @@ from ui.visitor import Visitor
 
 TITLE = "GPT-2"
 SUBTITLE = "written from scratch, running here"
+ABOUT = (
+    "GPT-2 is the language model that OpenAI published in 2019. This one is built anew, line by "
+    "line. The small Storyteller writes fluent nonsense; you can teach it a text of your own."
+)
 
 
 def _refuse(words: str, picker: Picker, name: object, previous: str, kept: object) -> dict:
@@ -39,6 +43,7 @@ class Picker:
         with gr.Row(elem_id="head", equal_height=False):
             with gr.Column(scale=3, min_width=300):
                 gr.HTML(f"<h1>{TITLE} <small>{SUBTITLE}</small></h1>")
+                gr.HTML(f"<p>{ABOUT}</p>", elem_id="about")
                 self.status = gr.HTML(_ready(start), elem_id="machine")
             with gr.Column(scale=2, min_width=300):
                 self.model = gr.Dropdown(

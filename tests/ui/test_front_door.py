@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import http.client
 import http.server
 import json
@@ -245,7 +246,10 @@ def test_the_open_calls_are_the_public_functions(server):
     ("path", "body", "status"),
     [
         *[("queue/join", {"fn_index": n, "data": []}, 404) for n in (-1, 10**6, 2**70)],
-        *[("run/predict", {"fn_index": n, "data": []}, 404) for n in (-1, 10**6, 19, None)],
+        *[("run/predict", {"fn_index": n, "data": []}, 404) for n in (-1, 10**6, None)],
+        ("run/predict", {"fn_index": "of the browser", "data": []}, 404),
+        ("run/predict", {"fn_index": "of the server", "data": []}, 422),
+        ("queue/join", {"fn_index": "of the server", "data": []}, 422),
         ("call/v2/generate", {"nonsense": 1}, 422),
         ("call/v2/run_status", {}, 422),
         ("call/generate", {"data": "x\ud800"}, 422),
@@ -257,6 +261,12 @@ def test_a_wrong_request_is_the_callers_mistake(server, faults, path, body, stat
     """It was the server's: 500, and a traceback."""
     if isinstance(body, dict) and "fn_index" in body:
         body = body | {"session_hash": "wrong"}
+        if isinstance(kind := body["fn_index"], str):
+            body["fn_index"] = next(
+                one["id"]
+                for one in server.get("/config")["dependencies"]
+                if one["inputs"] and one["backend_fn"] == (kind == "of the server")
+            )
     found, text = ask(server, f"/gradio_api/{path}", body)
     assert found == status
     assert len(json.loads(text)["detail"]) > 10
@@ -417,3 +427,22 @@ def test_a_shared_page_answers_to_the_tunnels_names_and_in_notebooks():
 async def hello(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello"})
+
+
+def test_a_link_to_the_page_is_shown_in_its_own_words(server):
+    """It said Gradio, and had an address of "{url}"."""
+    with urllib.request.urlopen(server.url) as answer:
+        text = answer.read().decode()
+    tags = re.findall(r'<meta (?:property|name)="(og:[^"]+|description)" content="([^"]*)"', text)
+    assert dict(tags)["og:title"] == "GPT-2, written from scratch"
+    assert dict(tags)["og:description"] == dict(tags)["description"] != ""
+    assert len(tags) == len(dict(tags)), "each once"
+    assert "{url}" not in text
+
+
+def test_the_page_is_compressed_and_streams_are_not(server):
+    asked = urllib.request.Request(server.url, headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(asked) as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        small = answer.read()
+    assert len(small) < 40_000 < 150_000 < len(gzip.decompress(small))

@@ -425,6 +425,28 @@ def test_greedy_ignores_the_seed(page):
     assert press(page, "#retry") == first
 
 
+def test_the_style_is_a_group_for_the_keyboard(page):
+    """Its radio buttons were not there for a keyboard or a screen reader, each had a name of its
+    own, Custom did nothing, and nobody was told that a greedy text is always the same."""
+    page.get_by_role("radio", name="Balanced").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("radio", name="Precise")).to_be_checked()
+    expect(page.get_by_role("radio", name="Balanced")).not_to_be_checked()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="Greedy")).to_be_checked()
+    expect(page.locator("#style-hint")).to_contain_text("Always the same text")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#settings").get_by_label("Seed")).to_be_visible()
+
+
+def test_on_a_telephone_the_text_is_on_the_screen(open_page):
+    """It began 900 pixels down, in a window of 844."""
+    page = open_page(width=390, height=844)
+    write(page, "Once")
+    expect(page.locator("#passage-0")).to_be_in_viewport(ratio=0.2)
+
+
 def test_every_control_has_a_label_and_an_explanation(page):
     expect(setting(page, "Seed")).to_be_visible()
     blocks = page.locator("#settings .block:has(input, textarea), #prompt, #style, #model")

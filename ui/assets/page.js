@@ -20,6 +20,32 @@
   const actions = document.getElementById("actions");
   if (actions) new MutationObserver(follow).observe(actions, { childList: true, subtree: true });
 
+  // gradio gives each radio button a name of its own; one name makes them a group with arrow keys.
+  const group = (chips) => {
+    const name = chips.id || "chips";
+    chips.querySelectorAll('input[type="radio"]').forEach((radio) => {
+      if (radio.name !== name) radio.name = name;
+    });
+  };
+  const groupAll = () => document.querySelectorAll(".chips").forEach(group);
+  const named = { childList: true, subtree: true, attributes: true, attributeFilter: ["name"] };
+  new MutationObserver(groupAll).observe(document.body, named);
+  groupAll();
+
+  // Custom opens the settings; that a greedy text is always the same is worth saying.
+  window.followStyle = (style, custom) => {
+    const fold = document.querySelector("#settings > button");
+    if (style === custom && !fold?.classList.contains("open")) fold?.click();
+    return style === "Greedy" ? "<p class='hint'>Always the same text for a prompt.</p>" : "";
+  };
+
+  // On a narrow screen the text begins below its bottom: bring it there once, at the first words.
+  window.showText = () => {
+    if (matchMedia("(min-width: 769px)").matches) return;
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    document.getElementById("actions")?.scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+  };
+
   // Copy a passage's text; the button shows that it was copied, and the live region says so.
   window.copyPassage = async (passage, buttonId) => {
     const copied = await copyText((passage ?? []).map((part) => part.token).join(""));
@@ -62,6 +88,24 @@
     else address.searchParams.delete("run");
     history.replaceState(history.state, "", address);
   };
+
+  // A run goes on while one looks elsewhere: the window's title says how far it is.
+  const title = document.title;
+  let before = "";
+  const tell = () => {
+    const bar = document.querySelector("#tune [role=progressbar]");
+    const state = document.querySelector("#tune .run-title .pill")?.textContent ?? "";
+    const part = bar ? bar.ariaValueNow / Math.max(bar.ariaValueMax, 1) : 0;
+    const active = /Preparing|Training|Evaluating|Sampling|Saving/.test(state);
+    const words = active ? `${Math.round(100 * part)} % · ` : "";
+    if (before && !active && state) document.title = `${state} · ${title}`;
+    else if (words !== before) document.title = words + title;
+    before = words;
+  };
+  new MutationObserver(tell).observe(document.body, { childList: true, subtree: true });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && !before) document.title = title;
+  });
 
   // Save a file that the server has prepared.
   window.saveFile = (file) => {

@@ -19,6 +19,7 @@ from ui.messages import error_line, guard, line
 from ui.run_model import run_rows
 from ui.visitor import Visitor, as_id
 
+_NO_RUN = "0" * 32  # for an address that names none: looking at it says so
 SLICES = {
     "concurrency_id": "slice",
     "concurrency_limit": 8,
@@ -47,10 +48,12 @@ class RunActions:
     def attach(self, request: gr.Request, kept: object, chosen: str) -> dict:
         """The page was opened: show the run in its address, else the one viewed last."""
         visitor = Visitor.parse(kept).known()
-        asked = as_id(request.query_params.get("run"))
+        named = request.query_params.get("run")
+        asked = (as_id(named) or _NO_RUN) if named else None
         if asked or not self._is_here(visitor.run):  # a requested run that is gone is reported
             visitor = visitor.at(asked)
-        return {self.context.visitor: visitor.kept()} | self._lists(visitor, chosen)
+        shown = {self.context.visitor: visitor.kept()} | self._lists(visitor, chosen)
+        return shown | ({self.context.tabs: gr.Tabs(selected="fine-tune")} if asked else {})
 
     def _is_here(self, run: str | None) -> bool:
         try:
@@ -153,7 +156,8 @@ class RunActions:
         look = {"fn": view.look, "inputs": view.inputs, "outputs": view.outputs}
         address = {"fn": None, "inputs": [context.visitor], "js": SHOW_RUN}
 
-        opened = context.page.load(self.attach, who, [context.visitor, *lists], **LIGHT)
+        found = [context.visitor, context.tabs, *lists]
+        opened = context.page.load(self.attach, who, found, **LIGHT)
         picked = form.mine.input(
             self.pick, [context.visitor, form.mine], [context.visitor], **LIGHT
         )

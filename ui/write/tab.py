@@ -47,6 +47,7 @@ SESSION_SECONDS = 86_400
 # In the browser; see page.js.
 _KEEP_PAGE = "(page) => keepPage(page)"
 _KEEP_BOX = "(prompt, ...settings) => keepBox(prompt, settings)"
+_FOLLOW_STYLE = f"(style) => followStyle(style, {CUSTOM!r})"
 _READ_KEPT = "() => [readKept()]"
 _NAMES = tuple(one.name for one in SETTINGS)
 
@@ -233,6 +234,7 @@ class Writer:
 
         def run(triggers: list, handler, inputs: list):
             begun = gr.on(triggers, self.begin, [history], [*buttons, *lines[:2]], **LIGHT)
+            begun.then(None, None, None, js="() => showText()", api_visibility="private")
             written = begun.then(
                 handler,
                 inputs,
@@ -312,6 +314,7 @@ class Writer:
         view, private = self.view, {"api_visibility": "private"}
         values = [view.settings[name] for name in STYLED]
         view.style.input(None, [view.style, *values], values, js=style_script(), **private)
+        view.style.input(None, [view.style], [view.style_hint], js=_FOLLOW_STYLE, **private)
         for control in values:
             control.input(None, None, [view.style], js=f"() => '{CUSTOM}'", **private)
 

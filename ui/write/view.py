@@ -59,6 +59,7 @@ class View:
     kept: gr.Textbox  # the page as the browser keeps it, on its way there
     announcer: gr.HTML
     style: gr.Radio
+    style_hint: gr.HTML
     settings: GenerationControls
     blank: gr.HTML
     cards: list[Card]
@@ -140,9 +141,10 @@ def _setting_parts() -> dict:
         elem_id="style",
         elem_classes="chips",
     )
+    style_hint = gr.HTML("", elem_id="style-hint")
     with gr.Accordion("Settings", open=False, elem_id="settings", elem_classes="fold"):
         settings = build_controls()
-    return {"style": style, "settings": settings}
+    return {"style": style, "style_hint": style_hint, "settings": settings}
 
 
 def _reading_parts() -> dict:
