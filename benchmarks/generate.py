@@ -3,10 +3,11 @@
     python benchmarks/generate.py --size 124M --rounds 7 [--markdown FILE]
 
 Three contenders per number format: the plain model, the prepacked one that generation uses, and
-`transformers`' own `generate`. All read one folder of random weights (speed does not depend on the
-values), get the same prompt, use the same number of threads, and must agree in float32 on every
-token. Each has its own process, so that its peak memory is its own. Within a round they take turns,
-so that a slow moment of the machine affects all; ratios are taken per round, then the median.
+`transformers`' own `generate`; beside those in bfloat16 also ours with weights of eight bits. All
+read one folder of random weights (speed does not depend on the values), get the same prompt, use
+the same number of threads, and must agree in float32 on every token. Each has its own process, so
+that its peak memory is its own. Within a round they take turns, so that a slow moment of the
+machine affects all; ratios are taken per round, then the median.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import torch
 
 from gpt2.folder import load_model, save_model
 from gpt2.generate import generate_tokens
+from gpt2.inference import load_for_inference
 from gpt2.model import GPT2, SIZES
 from gpt2.prepack import PackedGPT2, prepack
 from gpt2.sampling import Sampling
@@ -37,6 +39,7 @@ from gpt2.temporary import temp_folder
 from gpt2.tokenizer import gpt2_tokenizer
 
 CONTENDERS = ("ours, plain", "ours, prepacked", "transformers")
+INT8 = "ours, int8 weights"  # beside those in bfloat16: of two formats, the smaller one each
 PROMPT, NEW, LONG_PROMPT = 64, 128, 512  # tokens
 
 # Ids of a prompt and the number of new tokens -> the new ids and the moment of each.
@@ -87,7 +90,7 @@ def measure(folder: str, dtype: str, options: argparse.Namespace) -> list[dict[s
         name: subprocess.Popen(
             [*base, name, dtype, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for name in CONTENDERS
+        for name in (*CONTENDERS, *([INT8] if dtype == "bfloat16" else []))
     }
     rounds = []
     try:
@@ -128,7 +131,10 @@ def serve(contender: str, dtype: str, folder: str) -> None:
 
 
 def own_generate(contender: str, folder: str, dtype: torch.dtype) -> Generate:
-    model, _ = load_model(folder, "cpu", dtype)
+    if contender == INT8:
+        model, _ = load_for_inference(folder, "cpu", "int8")
+    else:
+        model, _ = load_model(folder, "cpu", dtype)
     if contender == "ours, prepacked":
         model = prepack(model)
         if not isinstance(model, PackedGPT2):
@@ -192,7 +198,7 @@ def table_head() -> list[str]:
 
 
 def table_rows(dtype: str, rounds: list[dict[str, Measurement]]) -> Iterable[str]:
-    for name in CONTENDERS:
+    for name in rounds[0]:
         cells = [f"{name}, {dtype}"]
         for figure in ("decode", "prefill"):
             values = [getattr(taken[name], figure) for taken in rounds]
