@@ -74,14 +74,15 @@ class PackedGPT2(GPT2):
 
 
 class PackedLinear(nn.Module):
-    """x @ weight.t() + bias, and a GELU if asked for; weight (out, in), in oneDNN's order only."""
+    """x @ weight.t() + bias, and a GELU if asked for, "tanh" or "none" as `F.gelu` calls
+    them; weight (out, in), in oneDNN's order only."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None) -> None:
         super().__init__()
         self.n_out, self.n_in = weight.shape
         self.dtype = weight.dtype
         self.bias = bias
-        then = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        then = ("gelu", [], gelu) if gelu else ("none", [], "")
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
         self.product = (packed, self.bias, *then)  # arguments of the operator, after x
 
@@ -100,6 +101,7 @@ class FlatLayer(NamedTuple):
 
     norm_1: tuple  # of layer_norm
     qkv: tuple  # of _linear_pointwise, as all products
+    scale: float | None  # of attention
     projection: tuple
     norm_2: tuple
     up: tuple
@@ -108,10 +110,9 @@ class FlatLayer(NamedTuple):
     @classmethod
     def of(cls, block: Block) -> FlatLayer:
         attn, (up, down) = block.attn, block.mlp
-        products = attn.c_attn.product, attn.c_proj.product
         return cls(
-            norm_arguments(block.ln_1), *products, norm_arguments(block.ln_2), up.product,
-            down.product,
+            norm_arguments(block.ln_1), attn.c_attn.product, attn.scale, attn.c_proj.product,
+            norm_arguments(block.ln_2), up.product, down.product,
         )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def _pack_block(block: Block) -> None:
     attn.c_attn = PackedLinear(attn.c_attn.weight.t(), attn.c_attn.bias)
     attn.c_proj = PackedLinear(attn.c_proj.weight.t(), attn.c_proj.bias)
     block.mlp = nn.Sequential(
-        PackedLinear(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=True),
+        PackedLinear(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=mlp.gelu),
         PackedLinear(mlp.c_proj.weight.t(), mlp.c_proj.bias),
     )
 
@@ -144,7 +145,7 @@ def _works(dtype: torch.dtype) -> bool:
     x, weight = (torch.randn(n, 64, generator=generator).to(dtype) for n in (1, 96))
     expected = F.gelu(F.linear(x, weight), approximate="tanh")
     try:
-        packed = PackedLinear(weight, gelu=True)(x)
+        packed = PackedLinear(weight, gelu="tanh")(x)
     except (AttributeError, RuntimeError):
         return False
     return torch.allclose(packed, expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.2)
