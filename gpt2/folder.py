@@ -353,8 +353,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         raise UserError(
             f"{folder} has no model.safetensors. (Weights in pickle files, .bin or .pt, are not "
-            "read: they can run code. transformers writes the model again in safetensors, with "
-            "save_pretrained.)"
+            "read: they can run code. Convert them, which runs nothing: python -m gpt2 convert.)"
         )
     described = read_json(index)
     shards = described.get("weight_map") if type(described) is dict else None

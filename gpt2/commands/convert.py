@@ -1,4 +1,4 @@
-"""python -m gpt2 convert: other programs' models to a model folder, and a model folder to theirs."""
+"""python -m gpt2 convert: other programs' models to a model folder, and back to their formats."""
 
 from __future__ import annotations
 

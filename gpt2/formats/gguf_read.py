@@ -85,7 +85,8 @@ def _read_config(path: Path, reader, hints: Hints) -> ModelConfig:
     architecture = _value(reader, "general.architecture")
     if architecture != ARCHITECTURE:
         raise UserError(
-            f"{path} is a model of the architecture {str(architecture)[:40]!r}, not of {ARCHITECTURE!r}."
+            f"{path} is a model of the architecture {str(architecture)[:40]!r}, not "
+            f"{ARCHITECTURE!r}."
         )
     if (_value(reader, "split.count") or 0) > 1:
         raise UserError(f"{path} is one part of several. Join them: llama-gguf-split --merge")
@@ -149,8 +150,8 @@ def _read_tokenizer(path: Path, reader) -> Tokenizer:
     kind, splitter = (_value(reader, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if kind != "gpt2" or splitter not in _SPLITTERS:
         raise UserError(
-            f"{path}: its tokenizer is {kind!r} with {splitter!r}, not GPT-2's byte pairs. Give the "
-            "model's own, with --tokenizer."
+            f"{path}: its tokenizer is {kind!r} with {splitter!r}, not GPT-2's byte pairs. "
+            "Give the model's own, with --tokenizer."
         )
     tokens, types, lines, end = (
         _value(reader, f"tokenizer.ggml.{key}")

@@ -1,8 +1,8 @@
 """A model folder as a GGUF file that llama.cpp runs, with any byte-pair vocabulary.
 
-llama.cpp's converter knows OpenAI's vocabulary only by its fingerprint; here the tokens, their types
-and the merges are written as they are. What it cannot compute as we do is refused, or, where the
-difference is as small as its own rounding, said.
+llama.cpp's converter knows OpenAI's vocabulary only, by its fingerprint; here the tokens, their
+types and the merges are written as they are. What it cannot compute as we do is refused, or, where
+the difference is as small as its own rounding, said.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _describe(writer, config: ModelConfig, name: str, file_type: int) -> None:
 
 
 def _values(ours: str, tensor: Tensor | None, config: ModelConfig) -> np.ndarray:
-    """A tensor as GGML stores it: float32, matrices (out, in), attention scaled by sqrt(D) alone."""
+    """A tensor as GGML stores it: float32, matrices (out, in), queries scaled by layer."""
     if tensor is None:  # the bias of a model without QKV biases
         tensor = torch.zeros(3 * config.n_embd)
     tensor = tensor.float()

@@ -1,4 +1,4 @@
-"""llm.c's model files, gpt2_124M.bin and its kin: a header of 256 numbers, then all values in a row.
+"""llm.c's model files, gpt2_124M.bin and its kin: a header of 256 numbers, then all values.
 
 Version 3 is float32, version 5 bfloat16. Matrices are (out, in), the vocabulary is padded with rows
 that mean nothing, the GELU is OpenAI's, and the tokens are OpenAI's, too.

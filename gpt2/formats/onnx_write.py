@@ -1,4 +1,4 @@
-"""A model folder in transformers.js' layout: the texts above, onnx/model.onnx, and the same in int8.
+"""A model folder in transformers.js' layout: its texts, onnx/model.onnx, and the same in int8.
 
 Both are run before they are kept, and compared with the model that they are to be.
 """

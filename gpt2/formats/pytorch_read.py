@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch: nanoGPT's, minGPT's, bare state dicts, Hugging Face folders of .bin files.
+"""Checkpoints of PyTorch: nanoGPT's, minGPT's, bare state dicts, Hugging Face folders of .bin.
 
 They differ in where the state dict lies, in what is written beside it, and in their GELU.
 """
