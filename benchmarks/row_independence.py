@@ -65,7 +65,7 @@ def operations() -> Iterator[tuple[str, Tensor, Operation]]:
             weight, bias = random(n_out, n_in).to(dtype), random(n_out).to(dtype)
             x, of = random(256, n_in).to(dtype), f"{kind} {n_in} to {n_out}"
             yield f"packed product, {of}", x, PackedLinear(weight, bias)
-            yield f"packed product and GELU, {of}", x, PackedLinear(weight, bias, gelu=True)
+            yield f"packed product and GELU, {of}", x, PackedLinear(weight, bias, gelu="tanh")
             yield f"F.linear, {of}", x, lambda x, w=weight, b=bias: F.linear(x, w, b)
             stored = weight.t().contiguous()
             yield f"x @ (in, out), {of}", x, lambda x, w=stored, b=bias: F.linear(x, w.t(), b)

@@ -90,7 +90,9 @@ def _decode_packed(model: PackedGPT2, tokens: Sequence[int], caches: Sequence[KV
         torch._foreach_copy_([own[index] for own in ends], heads[:count, 1:].unbind())
         queries = heads[:count, :1, :, None].unbind()  # each (1, H, 1, D)
         mixed = [
-            F.scaled_dot_product_attention(query, own[2 * index], own[2 * index + 1])
+            F.scaled_dot_product_attention(
+                query, own[2 * index], own[2 * index + 1], scale=layer.scale
+            )
             for query, own in zip(queries, seen)
         ]
         mixed = torch.cat([*mixed, *mixed[-1:] * again]).view(rows, -1).to(x.dtype)

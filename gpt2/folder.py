@@ -53,12 +53,12 @@ LIMITS = {
 # What a GPT-2 config may say beside its shape; any other value is another architecture.
 FIXED = {
     "model_type": ("gpt2",),
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "layer_norm_epsilon": (1e-5,),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "gelu_python"),
     "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
+    "scale_attn_by_inverse_layer_idx": (False, True),
     "add_cross_attention": (False,),
 }
+_EXACT_GELU = ("gelu", "gelu_python")  # of the activation functions; the others are by tanh
 STORED_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -209,17 +209,32 @@ def read_config(folder: Path) -> ModelConfig:
             raise UserError(
                 f"{folder}: {name} is {value!r}, not a number from 1 to {LIMITS[name]}."
             )
-    if described.get("n_inner") not in (None, 4 * shape["n_embd"]):
-        raise UserError(f"{folder}: n_inner is {described['n_inner']!r}, not 4 n_embd.")
     try:
         return ModelConfig(
             **shape,
             dropout=described.get("resid_pdrop", 0.0),
             tie_word_embeddings=described.get("tie_word_embeddings", True) is not False,
             qkv_bias=described.get("qkv_bias", True) is not False,
+            **_read_relative(described, 4 * shape["n_embd"]),
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder}: {error}.") from None
+
+
+def _read_relative(described: dict, usual_inner: int) -> dict[str, object]:
+    """The fields in which close relatives differ. `ValueError` for a value that none can have."""
+    inner = described.get("n_inner")
+    if inner is not None and not (type(inner) is int and 1 <= inner <= 8 * LIMITS["n_embd"]):
+        raise ValueError(f"n_inner is {inner!r}, not a number from 1 to {8 * LIMITS['n_embd']}")
+    epsilon = described.get("layer_norm_epsilon", 1e-5)
+    if type(epsilon) is not float or not 0.0 < epsilon < 1.0:
+        raise ValueError(f"layer_norm_epsilon is {epsilon!r}, not a number between 0 and 1")
+    return {
+        "n_inner": None if inner == usual_inner else inner,
+        "layer_norm_epsilon": epsilon,
+        "exact_gelu": described.get("activation_function") in _EXACT_GELU,
+        "scale_attn_by_inverse_layer_idx": bool(described.get("scale_attn_by_inverse_layer_idx")),
+    }
 
 
 def describe_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict:
@@ -233,9 +248,9 @@ def describe_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtyp
         "n_embd": config.n_embd,
         "n_layer": config.n_layer,
         "n_head": config.n_head,
-        "n_inner": None,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
+        "n_inner": config.n_inner,
+        "activation_function": "gelu" if config.exact_gelu else "gelu_new",
+        "layer_norm_epsilon": config.layer_norm_epsilon,
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
@@ -244,6 +259,7 @@ def describe_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtyp
         "eos_token_id": tokenizer.end_of_text,
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": str(dtype).removeprefix("torch."),
+        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
         # Not a field of transformers: there a model without these biases is one with zeros.
         **({} if config.qkv_bias else {"qkv_bias": False}),
     }
@@ -337,8 +353,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         raise UserError(
             f"{folder} has no model.safetensors. (Weights in pickle files, .bin or .pt, are not "
-            "read: they can run code. transformers writes the model again in safetensors, with "
-            "save_pretrained.)"
+            "read: they can run code. Convert them, which runs nothing: python -m gpt2 convert.)"
         )
     described = read_json(index)
     shards = described.get("weight_map") if type(described) is dict else None

@@ -7,7 +7,7 @@ from pathlib import Path
 # They can run code when they are opened, so nothing here opens them.
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z")
-_OTHER_PROGRAMS = (".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".tflite", ".npz")
+_OTHER_PROGRAMS = (".ggml", ".h5", ".msgpack", ".onnx", ".tflite", ".npz")
 _WANTED = "a folder with config.json, model.safetensors and the tokenizer's files"
 _SAVE_AGAIN = (
     f"Save the model with the program that made it in Hugging Face's GPT-2 layout, {_WANTED}, and "
@@ -15,9 +15,13 @@ _SAVE_AGAIN = (
 )
 
 
+_CONVERT = (
+    "Convert it, which runs nothing in it, and give the new folder: python -m gpt2 convert "
+    "CHECKPOINT NEW_FOLDER"
+)
 ABOUT_PICKLE = (
     "a checkpoint of PyTorch as nanoGPT and others write it: a pickle file, which can run code "
-    f"when it is opened, so it is not read here. {_SAVE_AGAIN}"
+    f"when it is opened, so it is not read here. {_CONVERT}"
 )
 
 
@@ -54,6 +58,8 @@ def _explain_file(path: Path) -> str:
         return f"{path} is not a model folder: it is {ABOUT_PICKLE}."
     if name.endswith(_ARCHIVES):
         return f"{path} is an archive. Unpack it and give the folder: {_WANTED}."
+    if name.endswith(".gguf"):
+        return f"{path} holds a model for another program, and is not read here. {_CONVERT}."
     if name.endswith(_OTHER_PROGRAMS):
         return f"{path} holds a model for another program, and is not read here. {_SAVE_AGAIN}."
     if (path.parent / "config.json").is_file():

@@ -43,7 +43,7 @@ def quantize_int8(model: GPT2) -> GPT2:
 class Int8Linear(RowProduct):
     """With scales for each row of the weight and of the input."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None) -> None:
         super().__init__(weight, bias)
         self.dtype, self._gelu = torch.float32, gelu
         weight = weight.detach().float().contiguous()  # the operator reads it as it lies
@@ -60,7 +60,7 @@ class Int8Linear(RowProduct):
         whole = torch.add(_MIDDLE, x * largest.reciprocal(), alpha=_LARGEST).to(torch.uint8)
         out = torch.ops.onednn.qlinear_pointwise.default(whole, *self._rest)  # (R, out)
         out = out.mul_(largest) if self.bias is None else self.bias.addcmul(out, largest)
-        return F.gelu(out, approximate="tanh") if self._gelu else out
+        return F.gelu(out, approximate=self._gelu) if self._gelu else out
 
 
 @functools.cache

@@ -33,16 +33,31 @@ class ModelConfig:
     dropout: float = 0.0  # in training only: on embeddings, attention weights and residuals
     tie_word_embeddings: bool = True  # the output head is the token embedding
     qkv_bias: bool = True
+    # Numbers in which close relatives of GPT-2 differ from it.
+    n_inner: int | None = None  # the width inside an MLP; None is 4 n_embd
+    layer_norm_epsilon: float = 1e-5
+    exact_gelu: bool = False  # by the error function; OpenAI's is the formula with tanh
+    scale_attn_by_inverse_layer_idx: bool = False  # layer 0 by 1, layer 1 by 1/2, ...
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.n_inner is not None and (type(self.n_inner) is not int or self.n_inner < 1):
+            raise ValueError(f"n_inner must be a whole number of at least 1, not {self.n_inner!r}")
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} cannot be split among {self.n_head} heads")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout!r}")
+        if type(self.layer_norm_epsilon) is not float or not 0.0 < self.layer_norm_epsilon < 1.0:
+            raise ValueError(
+                f"layer_norm_epsilon must be a number in (0, 1), not {self.layer_norm_epsilon!r}"
+            )
+
+    @property
+    def mlp_width(self) -> int:
+        return self.n_inner or 4 * self.n_embd
 
 
 SIZES = {
@@ -121,6 +136,10 @@ class Attention(nn.Module):
         self.n_head = config.n_head
         self.dropout = config.dropout
         self.layer = layer
+        # None is PyTorch's own default, 1 / sqrt(D).
+        by_layer = config.scale_attn_by_inverse_layer_idx
+        head_size = config.n_embd // config.n_head
+        self.scale = 1 / (math.sqrt(head_size) * (layer + 1)) if by_layer else None
 
     def forward(self, x: Tensor, cache: KVCache | None) -> Tensor:
         B, T, C = x.shape
@@ -135,6 +154,7 @@ class Attention(nn.Module):
             attn_mask=self._mask(T, key.size(2), x.device),
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=key.size(2) == T and T > 1,
+            scale=self.scale,
         )  # (B, H, T, D)
         out = out.transpose(1, 2).reshape(B, T, C).to(heads.dtype)
         return F.dropout(self.c_proj(out), self.dropout, self.training)
@@ -151,12 +171,13 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = Linear(config.n_embd, config.mlp_width)
+        self.c_proj = Linear(config.mlp_width, config.n_embd)
+        self.gelu = "none" if config.exact_gelu else "tanh"  # PyTorch's name of the approximation
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
+        x = F.gelu(self.c_fc(x), approximate=self.gelu)  # (B, T, mlp_width)
         return F.dropout(self.c_proj(x), self.dropout, self.training)
 
 
@@ -165,9 +186,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.attn = Attention(config, layer)
-        self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: KVCache | None) -> Tensor:
@@ -184,7 +205,7 @@ class GPT2(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.reset_parameters()

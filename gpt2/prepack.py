@@ -76,12 +76,13 @@ class PackedGPT2(GPT2):
 
 
 class RowProduct(nn.Module):
-    """x @ weight.t() + bias, and a GELU if asked for; weight (out, in), in an order of its own."""
+    """x @ weight.t() + bias, and a GELU if asked for, "tanh" or "none" as `F.gelu` calls them;
+    weight (out, in), in an order of its own."""
 
     fewest_rows = 1  # that `rows` takes
     dtype: torch.dtype  # of x
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None) -> None:
         super().__init__()
         self.n_out, self.n_in = weight.shape
         self.bias = bias
@@ -104,10 +105,10 @@ class PackedLinear(RowProduct):
 
     fewest_rows = MIN_ROWS
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None) -> None:
         super().__init__(weight, bias)
         self.dtype = weight.dtype
-        then = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        then = ("gelu", [], gelu) if gelu else ("none", [], "")
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
         self._rest = (packed, bias, *then)  # arguments of the operator, after x
 
@@ -121,6 +122,7 @@ class FlatLayer(NamedTuple):
 
     norm_1: tuple  # of layer_norm
     qkv: Callable[[Tensor], Tensor]  # of rows, as all products
+    scale: float | None  # of attention
     projection: Callable[[Tensor], Tensor]
     norm_2: tuple
     up: Callable[[Tensor], Tensor]
@@ -130,7 +132,9 @@ class FlatLayer(NamedTuple):
     def of(cls, block: Block) -> FlatLayer:
         attn, (up, down) = block.attn, block.mlp
         norm_1, norm_2 = norm_arguments(block.ln_1), norm_arguments(block.ln_2)
-        return cls(norm_1, attn.c_attn.rows, attn.c_proj.rows, norm_2, up.rows, down.rows)
+        return cls(
+            norm_1, attn.c_attn.rows, attn.scale, attn.c_proj.rows, norm_2, up.rows, down.rows
+        )
 
 
 def norm_arguments(norm: nn.LayerNorm) -> tuple:
@@ -142,7 +146,7 @@ def _pack_block(block: Block, product: type[RowProduct]) -> None:
     attn.c_attn = product(attn.c_attn.weight.t(), attn.c_attn.bias)
     attn.c_proj = product(attn.c_proj.weight.t(), attn.c_proj.bias)
     block.mlp = nn.Sequential(
-        product(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=True),
+        product(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=mlp.gelu),
         product(mlp.c_proj.weight.t(), mlp.c_proj.bias),
     )
 
@@ -162,7 +166,7 @@ def _works(dtype: torch.dtype) -> bool:
     x, weight = (torch.randn(n, 64, generator=generator).to(dtype) for n in (1, 96))
     expected = F.gelu(F.linear(x, weight), approximate="tanh")
     try:
-        packed = PackedLinear(weight, gelu=True)(x)
+        packed = PackedLinear(weight, gelu="tanh")(x)
     except (AttributeError, RuntimeError):
         return False
     return torch.allclose(packed, expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.2)

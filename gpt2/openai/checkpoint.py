@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from gpt2.errors import UserError
 from gpt2.folder import is_finite, load_model
+from gpt2.model import ModelConfig
 from gpt2.openai.names import (
+    HPARAMS,
     PREFIX,
     Row,
     name_map,
@@ -153,6 +156,12 @@ def write_checkpoint(folder: str | Path, directory: str | Path) -> None:
     if not isinstance(tokenizer, BytePairTokenizer) or not model.config.tie_word_embeddings:
         raise UserError(
             f"{folder} cannot be an OpenAI checkpoint: those have byte pairs and a tied head only."
+        )
+    plain = ModelConfig(**{name: getattr(model.config, name) for name in HPARAMS.values()})
+    if replace(model.config, dropout=0.0, qkv_bias=True) != plain:
+        raise UserError(
+            f"{folder} cannot be an OpenAI checkpoint: that has no place for another width of the "
+            "MLP, epsilon, GELU or scale of attention."
         )
     if not tokenizer.is_plain:
         raise UserError(

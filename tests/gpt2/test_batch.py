@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from gpt2.decode import chunk_of, decode_rows, read_all, rows_are_independent, r
 from gpt2.generate import generate_batch
 from gpt2.inference import load_for_inference
 from gpt2.int8 import quantize_int8
-from gpt2.model import GPT2
+from gpt2.model import GPT2, ModelConfig
 from gpt2.prepack import PackedGPT2, PackedLinear, prepack
 from gpt2.sampling import Sampling
 
@@ -188,3 +188,20 @@ def test_where_rows_depend_on_each_other_they_are_decoded_one_by_one(packed, mon
     monkeypatch.setattr(PackedLinear, "forward", _dependent(PackedLinear.forward))
     if packed.wte.weight.dtype == torch.float32:
         assert rows_at_once(packed) == 1
+
+
+def test_rows_of_a_close_relative_follow_its_own_attention_and_mlp(make_model):
+    """A decoding step has attention and products of its own beside those of the model's modules."""
+    shape = ModelConfig(
+        vocab_size=97, n_positions=48, n_embd=32, n_layer=3, n_head=2, n_inner=50,
+        layer_norm_epsilon=1e-3, exact_gelu=True, scale_attn_by_inverse_layer_idx=True,
+    )  # fmt: skip
+    plain = make_model(seed=3, **asdict(shape))
+    tokens = [7 * index % 97 for index in range(20)]
+    with torch.inference_mode():
+        expected = plain(torch.tensor([tokens]))[0, -1]
+        model = prepack(plain)
+        cache = model.new_cache()
+        read_all(model, tokens[:-1], cache)
+        (actual,) = decode_rows(model, tokens[-1:], [cache])
+    assert (actual - expected).abs().max() < 1e-4

@@ -34,7 +34,12 @@ TOYS = {
     "own head": ModelConfig(
         vocab_size=97, n_positions=96, n_embd=24, n_layer=2, n_head=2, tie_word_embeddings=False
     ),
-}
+    # As Cerebras-GPT (its MLP and GELU) and CRFM's models (their attention), all at once.
+    "relative": ModelConfig(
+        vocab_size=97, n_positions=96, n_embd=24, n_layer=3, n_head=3, n_inner=50,
+        layer_norm_epsilon=1e-3, exact_gelu=True, scale_attn_by_inverse_layer_idx=True,
+    ),
+}  # fmt: skip
 EACH_TOY = pytest.mark.parametrize("config", TOYS.values(), ids=TOYS)
 GREEDY = Sampling(temperature=0, repetition_penalty=1, top_k=0, top_p=1, max_new_tokens=64)
 # The largest difference of a logit that rounding may make.
@@ -53,6 +58,10 @@ def oracle(config: ModelConfig, dtype: torch.dtype = torch.float32) -> torch.nn.
         embd_pdrop=config.dropout,
         attn_pdrop=config.dropout,
         tie_word_embeddings=config.tie_word_embeddings,
+        n_inner=config.n_inner,
+        layer_norm_epsilon=config.layer_norm_epsilon,
+        activation_function="gelu" if config.exact_gelu else "gelu_new",
+        scale_attn_by_inverse_layer_idx=config.scale_attn_by_inverse_layer_idx,
         bos_token_id=None,
         eos_token_id=None,
         attn_implementation="eager",

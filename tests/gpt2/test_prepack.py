@@ -24,9 +24,14 @@ UNTIED = ModelConfig(
 WITHOUT_BIAS = ModelConfig(
     vocab_size=83, n_positions=48, n_embd=32, n_layer=2, n_head=2, qkv_bias=False
 )
+RELATIVE = ModelConfig(
+    vocab_size=211, n_positions=48, n_embd=64, n_layer=3, n_head=4, n_inner=300,
+    layer_norm_epsilon=1e-3, exact_gelu=True, scale_attn_by_inverse_layer_idx=True,
+)  # fmt: skip
 CONFIGS = pytest.mark.parametrize(
-    "config", [TIED, UNTIED, WITHOUT_BIAS], ids=["tied", "untied", "no qkv bias"]
-)
+    "config", [TIED, UNTIED, WITHOUT_BIAS, RELATIVE],
+    ids=["tied", "untied", "no qkv bias", "relative"],
+)  # fmt: skip
 # Of the largest logit. Both roundings of a bf16 model stray from float32 by about as much.
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 DTYPES = pytest.mark.parametrize("dtype", BOUNDS, ids=["fp32", "bf16"])

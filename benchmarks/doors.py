@@ -1,0 +1,106 @@
+"""Models that went out of here, run by the programs that they went out for; needs these programs:
+
+    pip install -r requirements-doors.txt
+    python benchmarks/doors.py [--model storyteller] [--strings 2000]
+
+GGUF in float32, float16 and q8_0 is loaded by llama.cpp (through cyllama): its tokens of random
+strings, its logits, its 64 greedy tokens beside ours. One JSON object a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+
+from gpt2.folder import load_model
+from gpt2.formats.outgoing import export_model
+from gpt2.generate import generate_tokens
+from gpt2.hub.resolve import resolve
+from gpt2.sampling import Sampling
+from gpt2.temporary import temp_folder
+from gpt2.tokenizer import BytePairTokenizer
+
+PROMPT = "Once upon a time there was a little"
+GREEDY = Sampling(temperature=0, repetition_penalty=1, top_k=0, top_p=1, max_new_tokens=64)
+ALPHABETS = (
+    "abcdefghijklmnopqrstuvwxyz ",
+    "The quick brown fox, jumps over 12345 lazy dogs' \n\t",
+    "éàüßøñčžşğıİµ€ “”‘’—…",
+    "ελληνικά русский язык 日本語の文章 한국어 العربية 😀👩‍👩‍👧",
+    "".join(map(chr, range(32, 127))) + "\r\n\x0b\xa0\u2003",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="storyteller")
+    parser.add_argument("--strings", type=int, default=2000)
+    options = parser.parse_args()
+    for dtype in ("float32", "float16", "q8_0"):
+        with temp_folder() as scratch:
+            export_model(options.model, scratch / "model.gguf", "gguf", dtype)
+            found = compare_llama_cpp(scratch / "model.gguf", options.model, options.strings)
+        print(json.dumps({"door": "gguf", "dtype": dtype, "cyllama": version("cyllama")} | found))
+
+
+def compare_llama_cpp(path: Path, name: str, count: int) -> dict[str, object]:
+    """llama.cpp's tokens, logits and greedy continuation beside ours."""
+    from cyllama.llama import llama_cpp
+
+    llama_cpp.disable_logging()
+    model, tokenizer = load_model(resolve(name), device="cpu", dtype=torch.float32)
+    theirs = llama_cpp.LlamaModel(str(path), llama_cpp.LlamaModelParams())
+    vocabulary = theirs.get_vocab()
+    strings = random_strings(tokenizer, count)
+    same = sum(vocabulary.tokenize(one, False, False) == tokenizer.encode(one) for one in strings)
+    prompt = tokenizer.encode(PROMPT)
+    settings = llama_cpp.LlamaContextParams()
+    settings.n_ctx = model.config.n_positions
+    context = llama_cpp.LlamaContext(theirs, settings)
+    batch = llama_cpp.LlamaBatch(n_tokens=1, embd=0, n_seq_max=1)
+    ours = list(generate_tokens(model, prompt, GREEDY))
+    logits, written = [], []
+    for position in range(len(prompt) + 64):  # one by one: cyllama gives the last token's only
+        known = [*prompt, *written][position]
+        batch.set_batch([known], position, True)
+        context.decode(batch)
+        logits.append(np.array(context.get_logits()))
+        if position >= len(prompt) - 1:
+            written.append(int(logits[-1].argmax()))
+    with torch.inference_mode():
+        expected = model(torch.tensor([prompt]))[0].numpy()
+    logits = np.array(logits[: len(prompt)])
+    return {
+        "strings": len(strings),
+        "same_tokens": same,
+        "logit_difference": float(np.abs(logits - expected).max()),
+        "largest_logit": float(np.abs(expected).max()),
+        "same_greedy": next((i for i, (a, b) in enumerate(zip(ours, written)) if a != b), 64),
+    }
+
+
+def random_strings(tokenizer: object, count: int) -> list[str]:
+    """Of several scripts; with the model's added tokens between words, where it has some."""
+    choose = random.Random(0)
+    added = [token.content for token in tokenizer.settings.added] if isinstance(
+        tokenizer, BytePairTokenizer) else []  # fmt: skip
+    strings = []
+    for _ in range(count):
+        letters = choose.choice(ALPHABETS)
+        text = "".join(choose.choices(letters, k=choose.randrange(1, 60)))
+        strings.append(text + (choose.choice(added) + " end" if added else ""))
+    return strings
+
+
+if __name__ == "__main__":
+    main()
