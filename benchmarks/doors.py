@@ -3,8 +3,8 @@
     pip install -r requirements-doors.txt
     python benchmarks/doors.py [--model storyteller] [--strings 2000]
 
-GGUF in float32, float16 and q8_0 is loaded by llama.cpp (through cyllama): its tokens of random
-strings, its logits, its 64 greedy tokens beside ours. One JSON object a line.
+GGUF in float32, float16 and q8_0 is loaded by llama.cpp (through llama-cpp-python): its tokens of
+random strings, its logits, its 64 greedy tokens beside ours. One JSON object a line.
 """
 
 from __future__ import annotations
@@ -50,36 +50,38 @@ def main() -> None:
         with temp_folder() as scratch:
             export_model(options.model, scratch / "model.gguf", "gguf", dtype)
             found = compare_llama_cpp(scratch / "model.gguf", options.model, options.strings)
-        print(json.dumps({"door": "gguf", "dtype": dtype, "cyllama": version("cyllama")} | found))
+        print(
+            json.dumps(
+                {"door": "gguf", "dtype": dtype, "llama-cpp-python": version("llama-cpp-python")}
+                | found
+            )
+        )
 
 
 def compare_llama_cpp(path: Path, name: str, count: int) -> dict[str, object]:
     """llama.cpp's tokens, logits and greedy continuation beside ours."""
-    from cyllama.llama import llama_cpp
+    from llama_cpp import Llama
 
-    llama_cpp.disable_logging()
     model, tokenizer = load_model(resolve(name), device="cpu", dtype=torch.float32)
-    theirs = llama_cpp.LlamaModel(str(path), llama_cpp.LlamaModelParams())
-    vocabulary = theirs.get_vocab()
+    window = model.config.n_positions
+    theirs = Llama(
+        str(path), n_ctx=window, n_threads=1, logits_all=True, verbose=False,
+        type_k=0, type_v=0,  # a cache in float32, as ours
+    )  # fmt: skip
     strings = random_strings(tokenizer, count)
-    same = sum(vocabulary.tokenize(one, False, False) == tokenizer.encode(one) for one in strings)
+    same = sum(
+        theirs.tokenize(one.encode(), add_bos=False, special=False) == tokenizer.encode(one)
+        for one in strings
+    )
     prompt = tokenizer.encode(PROMPT)
-    settings = llama_cpp.LlamaContextParams()
-    settings.n_ctx = model.config.n_positions
-    context = llama_cpp.LlamaContext(theirs, settings)
-    batch = llama_cpp.LlamaBatch(n_tokens=1, embd=0, n_seq_max=1)
-    ours = list(generate_tokens(model, prompt, GREEDY))
-    logits, written = [], []
-    for position in range(len(prompt) + 64):  # one by one: cyllama gives the last token's only
-        known = [*prompt, *written][position]
-        batch.set_batch([known], position, True)
-        context.decode(batch)
-        logits.append(np.array(context.get_logits()))
-        if position >= len(prompt) - 1:
-            written.append(int(logits[-1].argmax()))
+    ours, written = list(generate_tokens(model, prompt, GREEDY)), []
+    theirs.eval(prompt)
+    logits = np.array(theirs.scores[: len(prompt)])
     with torch.inference_mode():
         expected = model(torch.tensor([prompt]))[0].numpy()
-    logits = np.array(logits[: len(prompt)])
+    for position in range(len(prompt) - 1, len(prompt) + 63):
+        written.append(int(theirs.scores[position].argmax()))
+        theirs.eval(written[-1:])
     return {
         "strings": len(strings),
         "same_tokens": same,

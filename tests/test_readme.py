@@ -34,7 +34,7 @@ def test_what_the_tree_shows_is_there(path):
 
 
 @pytest.mark.parametrize(
-    "package", ["gpt2", "gpt2/hub", "gpt2/openai", "gpt2/text", "train", "service"]
+    "package", ["gpt2", "gpt2/formats", "gpt2/hub", "gpt2/openai", "gpt2/text", "train", "service"]
 )
 def test_the_tree_shows_every_module_that_holds_an_idea(package):
     """Faces, errors and command lines go without saying."""

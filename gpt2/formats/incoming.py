@@ -17,7 +17,7 @@ from gpt2.foreign import explain_foreign
 from gpt2.formats.foreign_model import ForeignModel, Hints
 from gpt2.formats.gguf_read import open_gguf
 from gpt2.formats.llm_c import is_llm_c, open_llm_c
-from gpt2.formats.pytorch_read import PYTORCH_INDEX, WEIGHTS, open_bin_folder, open_pytorch_file
+from gpt2.formats.pytorch_read import BIN_FILE, BIN_INDEX, open_bin_folder, open_pytorch_file
 from gpt2.formats.state_dict import state_shapes
 from gpt2.model_card import CardFacts, write_card
 from gpt2.openai.convert import Conversion
@@ -65,7 +65,7 @@ def open_foreign(source: Path, hints: Hints = _NO_HINTS) -> ForeignModel:
         found = _weights_in(source)
         if found is None:
             raise UserError(explain_foreign(source))
-        if found.name in (WEIGHTS, PYTORCH_INDEX):
+        if found.name in (BIN_FILE, BIN_INDEX):
             return open_bin_folder(source, hints)
         path = found
     try:
@@ -89,7 +89,7 @@ def _weights_in(folder: Path) -> Path | None:
     if (folder / "model.safetensors").is_file():
         return None
     described = (folder / "config.json").is_file()
-    for name in (WEIGHTS, PYTORCH_INDEX) if described else ():
+    for name in (BIN_FILE, BIN_INDEX) if described else ():
         if (folder / name).is_file():
             return folder / name
     ends = (*_PICKLE_ENDS, ".gguf", ".safetensors")

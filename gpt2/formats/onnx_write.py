@@ -5,6 +5,7 @@ Both are run before they are kept, and compared with the model that they are to 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +54,13 @@ def empty_past(config: ModelConfig, batch: int = 1) -> dict[str, np.ndarray]:
 def _quantize(graph: object, path: Path, is_large: bool) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    logging.disable(logging.WARNING)  # it advises a step that this graph does not need
     # A scale for each column: a third closer than one for each matrix, and hardly larger.
     quantize_dynamic(
         graph, path, weight_type=QuantType.QInt8, per_channel=True,
         use_external_data_format=is_large,
     )  # fmt: skip
+    logging.disable(logging.NOTSET)
 
 
 @torch.inference_mode()

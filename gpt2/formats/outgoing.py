@@ -11,7 +11,7 @@ from gpt2.files import expand_home, new_folder, replacing, require_unused
 from gpt2.folder import load_model, write_description
 from gpt2.formats.gguf_write import GGUF_TYPES, write_gguf
 from gpt2.formats.onnx_write import write_onnx_folder
-from gpt2.formats.pytorch_read import WEIGHTS
+from gpt2.formats.pytorch_read import BIN_FILE
 from gpt2.hub.resolve import resolve
 from gpt2.model import GPT2
 from gpt2.tokenizer import Tokenizer
@@ -51,5 +51,5 @@ def _write_pytorch_folder(folder: Path, model: GPT2, tokenizer: Tokenizer, dtype
         for layer in range(model.config.n_layer):
             name = f"transformer.h.{layer}.attn.c_attn.bias"
             state[name] = torch.zeros(3 * model.config.n_embd, dtype=kind)
-    torch.save(state | {"lm_head.weight": head}, folder / WEIGHTS)
-    return [f"{WEIGHTS} is a pickle file: who opens it should trust you. Prefer the model folder."]
+    torch.save(state | {"lm_head.weight": head}, folder / BIN_FILE)
+    return [f"{BIN_FILE} is a pickle file: who opens it should trust you. Prefer the model folder."]

@@ -20,7 +20,7 @@ from gpt2.formats.foreign_model import ForeignModel, Hints, find_tokenizer, read
 from gpt2.formats.pickles import read_checkpoint, tensors_in
 from gpt2.formats.state_dict import StateDict
 
-WEIGHTS, PYTORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+BIN_FILE, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _INSIDE = ("model", "state_dict", "model_state_dict", "module")  # where a checkpoint keeps it
 _HEADS = ("n_head", "n_heads", "num_heads", "num_attention_heads")
 # minGPT names its models; of two of them the number of heads is written nowhere else.
@@ -76,17 +76,15 @@ def open_bin_folder(folder: Path, hints: Hints) -> ForeignModel:
 
 
 def _bin_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    described = read_json(folder / PYTORCH_INDEX)
+    if (folder / BIN_FILE).is_file():
+        return [folder / BIN_FILE]
+    described = read_json(folder / BIN_INDEX)
     shards = described.get("weight_map") if type(described) is dict else None
     names = set(shards.values()) if type(shards) is dict else {None}
     for name in names:
         sound = type(name) is str and name == Path(name).name
         if not sound or not (folder / name).is_file():
-            raise UserError(
-                f"{folder / PYTORCH_INDEX} names {name!r}, which is not a file beside it."
-            )
+            raise UserError(f"{folder / BIN_INDEX} names {name!r}, which is not a file beside it.")
     return [folder / name for name in sorted(names)]
 
 
