@@ -10,6 +10,7 @@ random strings, its logits, its 64 greedy tokens beside ours. One JSON object a 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import random
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from gpt2.folder import load_model
+from gpt2.formats.incoming import convert_foreign
 from gpt2.formats.outgoing import export_model
 from gpt2.generate import generate_tokens
 from gpt2.hub.resolve import resolve
@@ -50,12 +52,10 @@ def main() -> None:
         with temp_folder() as scratch:
             export_model(options.model, scratch / "model.gguf", "gguf", dtype)
             found = compare_llama_cpp(scratch / "model.gguf", options.model, options.strings)
-        print(
-            json.dumps(
-                {"door": "gguf", "dtype": dtype, "llama-cpp-python": version("llama-cpp-python")}
-                | found
-            )
-        )
+            if dtype == "float32":
+                found["back"] = return_from_llama_cpp(scratch / "model.gguf", options.model)
+        peer = {"llama-cpp-python": version("llama-cpp-python")}
+        print(json.dumps({"door": "gguf", "dtype": dtype} | peer | found), flush=True)
 
 
 def compare_llama_cpp(path: Path, name: str, count: int) -> dict[str, object]:
@@ -88,6 +88,26 @@ def compare_llama_cpp(path: Path, name: str, count: int) -> dict[str, object]:
         "logit_difference": float(np.abs(logits - expected).max()),
         "largest_logit": float(np.abs(expected).max()),
         "same_greedy": next((i for i, (a, b) in enumerate(zip(ours, written)) if a != b), 64),
+    }
+
+
+def return_from_llama_cpp(path: Path, name: str) -> dict[str, object]:
+    """The file as llama.cpp writes it again, in its own q8_0, converted to a model folder."""
+    import llama_cpp
+
+    again, folder = path.with_name("again.gguf"), path.with_name("again")
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    llama_cpp.llama_model_quantize(bytes(path), bytes(again), ctypes.byref(settings))
+    convert_foreign(again, folder)
+    ours, tokenizer = load_model(resolve(name), device="cpu", dtype=torch.float32)
+    back, its_tokenizer = load_model(folder, device="cpu")
+    pairs = zip(ours.state_dict().values(), back.state_dict().values())
+    strings = random_strings(tokenizer, 200)
+    return {
+        "largest_change": max(float((b - a).abs().max() / a.abs().max()) for a, b in pairs),
+        "same_tokens": sum(its_tokenizer.encode(x) == tokenizer.encode(x) for x in strings),
+        "strings": len(strings),
     }
 
 

@@ -101,6 +101,26 @@ def write_byte_pairs(folder: Path, pairs: BytePairs) -> None:
     write_text(folder / "tokenizer.json", text + "\n")
 
 
+def write_characters(folder: Path, ids: dict[str, int]) -> None:
+    """The files from which other programs make the tokenizer of a character model: byte pairs
+    without bytes and without pairs, so that each character stays alone. What is not in the table
+    they pass over."""
+    described = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},  # no spaces between them
+        "model": {"type": "BPE", "vocab": ids, "merges": []},
+    }
+    write_text(folder / "tokenizer.json", json.dumps(described, ensure_ascii=False) + "\n")
+    config = {"tokenizer_class": _KEPT_WITH_NORMALIZER, "clean_up_tokenization_spaces": False}
+    write_json(folder / "tokenizer_config.json", config)
+
+
 def read_merges(path: Path) -> list[tuple[str, str]]:
     """merges.txt: "left right" a line, in the order in which they are applied."""
     try:

@@ -60,7 +60,8 @@ def write_card(folder: str | Path, facts: CardFacts) -> Path:
         facts.description.strip(),
         _shape_table(config, by_characters),
         "## Use",
-        _use_characters() if by_characters else _USE_BYTE_PAIRS,
+        _CHARACTERS if by_characters else "",
+        _USE,
         _section("Training data", facts.data),
         _section("Training", _table(("setting", "value"), facts.training.items())),
         _section("Evaluation", _describe_losses(facts.losses)),
@@ -121,7 +122,7 @@ def _shape_table(config: ModelConfig, by_characters: bool) -> str:
     return _table(("GPT-2 architecture", ""), rows.items())
 
 
-_USE_BYTE_PAIRS = """```python
+_USE = """```python
 from transformers import pipeline
 
 generate = pipeline("text-generation", model="THIS_REPOSITORY_OR_FOLDER")
@@ -129,25 +130,8 @@ print(generate("Once upon a time", max_new_tokens=50)[0]["generated_text"])
 ```"""
 
 
-def _use_characters() -> str:
-    return """This is a **character model**: one token is one character. `transformers` opens the
-model, but it has no tokenizer for it (`AutoTokenizer` will not work here). The table of characters
-is in `characters.json`; a token's id is its place in the list:
-
-```python
-import json
-
-import torch
-from huggingface_hub import hf_hub_download
-from transformers import AutoModelForCausalLM
-
-name = "THIS_REPOSITORY"  # "user/name"
-itos = json.load(open(hf_hub_download(name, "characters.json"), encoding="utf-8"))["itos"]
-model = AutoModelForCausalLM.from_pretrained(name)
-ids = torch.tensor([[itos.index(character) for character in "The "]])
-out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=50, do_sample=True)
-print("".join(itos[index] for index in out[0]))
-```"""
+_CHARACTERS = """This is a **character model**: one token is one character. Characters that are not
+among its own (the list in `characters.json`) are left out."""
 
 
 def _describe_losses(losses: Losses | None) -> str:

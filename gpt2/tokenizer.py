@@ -27,13 +27,15 @@ from gpt2.byte_pair_files import (
     read_merges,
     read_vocabulary,
     write_byte_pairs,
+    write_characters,
 )
 from gpt2.byte_pairs import END_OF_TEXT, PLAIN, BytePairs, BytePairSettings, byte_characters
 from gpt2.errors import UserError
 from gpt2.files import read_json, write_json
 
-CHARACTER_FILES = ("characters.json",)
-TOKENIZER_FILES = (*BYTE_PAIR_FILES, *ADDED_TOKEN_FILES, *CHARACTER_FILES)
+# Read is the first; the others are for other programs.
+CHARACTER_FILES = ("characters.json", "tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = (*BYTE_PAIR_FILES, *ADDED_TOKEN_FILES, CHARACTER_FILES[0])
 # Of tokenizers that are not byte pairs, to say what a folder holds that cannot be read.
 _OTHER_KINDS = {
     "vocab.txt": "WordPiece",
@@ -195,6 +197,7 @@ class CharacterTokenizer:
 
     def save(self, folder: Path) -> None:
         write_json(folder / "characters.json", {"itos": self.itos})
+        write_characters(folder, self.stoi)
         _remove_others(folder, CHARACTER_FILES)
 
 

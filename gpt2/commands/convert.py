@@ -15,8 +15,8 @@ Convert a GPT-2 of another program to a model folder, then compare every value w
 
 SOURCE is OpenAI's release (a size or a directory), a checkpoint of nanoGPT, minGPT or
 LLMs-from-scratch or any state dict of PyTorch (.pt, .pth, .bin, .safetensors), a Hugging Face
-folder of pytorch_model.bin, a model file of llm.c (.bin), or a GGUF file. Pickle files are read
-without running anything in them.
+folder of pytorch_model.bin, a model file of llm.c (.bin), a preset of KerasHub, or a GGUF file.
+Pickle files are read without running anything in them.
 
 With --to it goes the other way: SOURCE is a model folder or a model's name, and OUT the new file
 (gguf: for llama.cpp) or folder (onnx: for transformers.js and onnxruntime; pytorch: a .bin).

@@ -16,6 +16,7 @@ from gpt2.folder import DTYPES, load_model_shape, write_description
 from gpt2.foreign import explain_foreign
 from gpt2.formats.foreign_model import ForeignModel, Hints
 from gpt2.formats.gguf_read import open_gguf
+from gpt2.formats.keras_hub import KERAS_FILE, is_keras_preset, open_keras_preset
 from gpt2.formats.llm_c import is_llm_c, open_llm_c
 from gpt2.formats.pytorch_read import BIN_FILE, BIN_INDEX, open_bin_folder, open_pytorch_file
 from gpt2.formats.state_dict import state_shapes
@@ -67,6 +68,8 @@ def open_foreign(source: Path, hints: Hints = _NO_HINTS) -> ForeignModel:
             raise UserError(explain_foreign(source))
         if found.name in (BIN_FILE, BIN_INDEX):
             return open_bin_folder(source, hints)
+        if found.name == KERAS_FILE:
+            return open_keras_preset(source, hints)
         path = found
     try:
         with open(path, "rb") as file:
@@ -88,6 +91,8 @@ def _weights_in(folder: Path) -> Path | None:
     where it is a model folder already, or nothing of these."""
     if (folder / "model.safetensors").is_file():
         return None
+    if is_keras_preset(folder):
+        return folder / KERAS_FILE
     described = (folder / "config.json").is_file()
     for name in (BIN_FILE, BIN_INDEX) if described else ():
         if (folder / name).is_file():

@@ -16,6 +16,7 @@ from gpt2.errors import UserError
 from gpt2.folder import write_description
 from gpt2.formats.onnx_graph import build_onnx, import_onnx, past_names
 from gpt2.model import GPT2, ModelConfig
+from gpt2.temporary import temp_folder
 from gpt2.tokenizer import Tokenizer
 
 ONNX_FOLDER, ONNX_FILE, ONNX_INT8_FILE = "onnx", "model.onnx", "model_quantized.onnx"
@@ -26,14 +27,14 @@ _MOST_BYTES = 1_800_000_000  # of one protobuf; beyond, weights lie in a file be
 def write_onnx_folder(folder: Path, model: GPT2, tokenizer: Tokenizer) -> list[str]:
     """Fill an empty folder from a float32 model; what a person should know about it. `UserError`
     if the libraries are missing, or if onnxruntime does not compute what the model does."""
-    onnx = import_onnx()
+    import_onnx()
     write_description(folder, model.config, tokenizer, torch.float32)
     (folder / ONNX_FOLDER).mkdir()
     path, quantized = (folder / ONNX_FOLDER / name for name in (ONNX_FILE, ONNX_INT8_FILE))
-    is_large = 4 * model.parameter_count() > _MOST_BYTES
-    beside = {"save_as_external_data": True, "location": f"{ONNX_FILE}_data"} if is_large else {}
-    onnx.save_model(build_onnx(model), path, **beside)
-    _quantize(build_onnx(model, own_head=True), quantized, is_large)
+    _save(build_onnx(model), path, model)
+    with temp_folder() as scratch:
+        _save(build_onnx(model, own_head=True), scratch / ONNX_FILE, model)
+        _quantize(scratch / ONNX_FILE, quantized)
     exact, rounded = _difference(path, model), _difference(quantized, model)
     if exact > _TOLERANCE:
         raise UserError(
@@ -51,16 +52,22 @@ def empty_past(config: ModelConfig, batch: int = 1) -> dict[str, np.ndarray]:
     return {name: np.zeros(shape, np.float32) for name, _ in past_names(config.n_layer)}
 
 
-def _quantize(graph: object, path: Path, is_large: bool) -> None:
+def _save(graph: object, path: Path, model: GPT2) -> None:
+    is_large = 4 * model.parameter_count() > _MOST_BYTES
+    beside = {"save_as_external_data": True, "location": f"{path.name}_data"} if is_large else {}
+    import_onnx().save_model(graph, path, **beside)
+
+
+def _quantize(path: Path, quantized: Path) -> None:
+    """The four sizes of GPT-2 are small enough in int8 for one file."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.disable(logging.WARNING)  # it advises a step that this graph does not need
-    # A scale for each column: a third closer than one for each matrix, and hardly larger.
-    quantize_dynamic(
-        graph, path, weight_type=QuantType.QInt8, per_channel=True,
-        use_external_data_format=is_large,
-    )  # fmt: skip
-    logging.disable(logging.NOTSET)
+    try:
+        # A scale for each column: a third closer than one for each matrix, and hardly larger.
+        quantize_dynamic(path, quantized, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @torch.inference_mode()

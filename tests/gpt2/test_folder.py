@@ -516,7 +516,8 @@ def test_fields_that_transformers_leaves_out_have_its_defaults(folder):
 def test_a_folder_that_holds_no_model_is_refused_by_what_it_lacks(folder, tmp_path):
     assert "There is no folder" in refusal(tmp_path / "nowhere")
     assert f"Give its folder: {folder}" in refusal(folder / "config.json")
-    (folder / "characters.json").unlink()
+    for name in ("characters.json", "tokenizer.json"):
+        (folder / name).unlink()
     assert "has no tokenizer" in refusal(folder)
 
 

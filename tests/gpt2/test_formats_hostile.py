@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from tests.support.foreign_models import (
     FromScratchModel,
     KarpathyModel,
     randomized,
+    write_keras_preset,
     write_llm_c,
 )
 
@@ -167,6 +169,33 @@ def test_a_header_of_llm_c_is_checked_against_the_file(index, value, message, tm
     for length in (4, 500, 1024, len(data) - 2):
         (tmp_path / "a.bin").write_bytes(data[:length])
         refusal(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"external": [("/etc/hostname", 0, 4)]}, "is not stored plainly in the file"),
+        ({"compression": "gzip", "chunks": (65, 24)}, "is not stored plainly in the file"),
+        ({"dtype": "i4"}, "is not stored plainly in the file"),
+        ({"name": "layers/dense/vars/0"}, "belongs to no GPT-2 of KerasHub"),
+    ],
+    ids=["of another file", "packed", "whole numbers", "unknown"],
+)
+def test_a_preset_of_keras_hub_is_read_from_its_own_bytes_only(how, message, tmp_path):
+    write_keras_preset(tmp_path / "a", randomized(KarpathyModel(nano=False)))
+    name = how.pop("name", "layers/reversible_embedding/vars/0")
+    shape = (1,) if "external" in how else (65, 24)
+    with h5py.File(tmp_path / "a" / "model.weights.h5", "a") as file:
+        if name in file:
+            del file[name]
+        file.create_dataset(name, shape=shape, **{"dtype": "f4", **how})
+    assert message in refusal(tmp_path / "a")
+    data = (tmp_path / "a" / "model.weights.h5").read_bytes()
+    for length in (0, 100, len(data) // 2):
+        (tmp_path / "a" / "model.weights.h5").write_bytes(data[:length])
+        refusal(tmp_path / "a")
+    (tmp_path / "a" / "config.json").write_text('{"class_name": "LlamaBackbone"}')
+    assert "KerasHub's LlamaBackbone" in refusal(tmp_path / "a")
 
 
 def gguf_header(*pairs: tuple[str, int, bytes], tensors: int = 0) -> bytes:

@@ -29,6 +29,7 @@ from tests.support.foreign_models import (
     FromScratchModel,
     KarpathyModel,
     randomized,
+    write_keras_preset,
     write_llm_c,
 )
 
@@ -160,6 +161,15 @@ def test_llm_cs_file(version, tmp_path):
     convert_foreign(tmp_path / "gpt2.bin", tmp_path / "out")
     ours = assert_same(tmp_path / "out", theirs)
     assert (ours.config.vocab_size, ours.config.n_head) == (VOCABULARY, HEADS)
+
+
+def test_a_preset_of_keras_hub(tmp_path):
+    theirs = randomized(KarpathyModel(nano=False))
+    theirs.lm_head.weight = theirs.transformer["wte"].weight
+    write_keras_preset(tmp_path / "preset", theirs)
+    write_meta(tmp_path)
+    convert_foreign(tmp_path / "preset", tmp_path / "out", hints=Hints(tokenizer=tmp_path))
+    assert_same(tmp_path / "out", theirs)
 
 
 def their_gpt2(**other: object) -> transformers.GPT2LMHeadModel:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gpt2.folder import save_model
+from gpt2.formats import onnx_write
 from gpt2.formats.onnx_graph import build_onnx
 from gpt2.formats.onnx_write import empty_past
 from gpt2.formats.outgoing import export_model
@@ -94,12 +95,16 @@ def test_the_folder_has_what_transformers_js_looks_for(make_model, tmp_path):
     assert sizes[0] < 4.1 * (8192 + 256) * 256 + 4.1 * 4 * 12 * 256 * 256
 
 
-def test_int8_stays_close(make_model, tmp_path, characters):
-    """Rounding of weights, not a broken graph: both rank the same token first nearly always."""
+@pytest.mark.parametrize("large", [False, True], ids=["one file", "weights beside it"])
+def test_int8_stays_close(large, make_model, tmp_path, characters, monkeypatch):
+    """Rounding of weights, not a broken graph: both rank the same token first nearly always. Beyond
+    2 GB, protobuf's limit, the weights are a file of their own, under transformers.js' name."""
+    monkeypatch.setattr(onnx_write, "_MOST_BYTES", 0 if large else 10**9)
     model = make_model(n_embd=48, scale=0.15)
     save_model(tmp_path / "model", model, characters)
     export_model(str(tmp_path / "model"), tmp_path / "out", "onnx")
     run = Runner(model, str(tmp_path / "out" / "onnx" / "model_quantized.onnx"))
+    assert (tmp_path / "out" / "onnx" / "model.onnx_data").is_file() == large
     tokens = torch.arange(40)[None] * 7 % 97
     rounded = run(tokens, np.ones((1, 40)), np.arange(40)[None])
     with torch.no_grad():

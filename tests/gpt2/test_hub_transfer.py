@@ -32,6 +32,8 @@ MODEL_FILES = {
     "generation_config.json",
     "model.safetensors",
     "characters.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
     "README.md",
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+import transformers
 from tokenizers import models, pre_tokenizers, trainers
 
 from gpt2.errors import UserError
@@ -462,7 +463,18 @@ def test_saving_over_another_tokenizer_leaves_only_the_new_one(ours, tmp_path):
     assert load_tokenizer(tmp_path).vocab_size == 50257
     letters.save(tmp_path)
     assert load_tokenizer(tmp_path).vocab_size == 2
-    assert [path.name for path in Path(tmp_path).iterdir()] == ["characters.json"]
+    names = {path.name for path in Path(tmp_path).iterdir()}
+    assert names == {"characters.json", "tokenizer.json", "tokenizer_config.json"}
+
+
+def test_other_programs_open_the_tokenizer_of_a_character_model(tmp_path, characters):
+    """They had none; what they do not know they leave out."""
+    characters.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("The  end\n\n of a, é 'll ! <s> .", "", " x "):
+        assert theirs(text)["input_ids"] == characters.encode(text)
+        assert theirs.decode(characters.encode(text)) == text
+    assert theirs("a☃b")["input_ids"] == characters.encode("ab")
 
 
 @pytest.mark.parametrize("blank", [" ", " \n", "\u3000"])

@@ -6,9 +6,11 @@ logits by itself, without the model that is tested.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
+import h5py
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -152,3 +154,41 @@ def write_llm_c(path: Path, model: KarpathyModel, version: int, padded: int) -> 
     dtype = {3: torch.float32, 5: torch.bfloat16}[version]
     raw = [tensor.to(dtype).contiguous().view(torch.uint8).numpy().tobytes() for tensor in tensors]
     path.write_bytes(header.numpy().tobytes() + b"".join(raw))
+
+
+def write_keras_preset(folder: Path, model: KarpathyModel) -> None:
+    """The files of KerasHub's `save_to_preset`: kernels by heads, (in, H, D) and (H, D, in)."""
+    state = {name.removeprefix("transformer."): x for name, x in model.state_dict().items()}
+    config = {"vocabulary_size": VOCABULARY, "num_layers": LAYERS, "num_heads": HEADS,
+              "hidden_dim": WIDTH, "intermediate_dim": 4 * WIDTH}  # fmt: skip
+    folder.mkdir()
+    described = {"module": "keras_hub", "class_name": "GPT2Backbone", "config": config}
+    (folder / "config.json").write_text(json.dumps(described))
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+
+        def put(place: str, *tensors: Tensor) -> None:
+            for index, tensor in enumerate(tensors):
+                file[f"layers/{place}/vars/{index}"] = tensor.contiguous().numpy()
+
+        def both(name: str) -> tuple[Tensor, Tensor]:
+            return state[f"{name}.weight"].t(), state[f"{name}.bias"]
+
+        put("reversible_embedding", state["wte.weight"])
+        put("position_embedding", state["wpe.weight"])
+        put("layer_normalization", state["ln_f.weight"], state["ln_f.bias"])
+        for layer in range(LAYERS):
+            place = "transformer_decoder" + (f"_{layer}" if layer else "")
+            kernel, bias = both(f"h.{layer}.attn.c_attn")
+            parts = zip(("query", "key", "value"), kernel.split(WIDTH, 1), bias.split(WIDTH))
+            for name, one, own in parts:
+                size = (HEADS, WIDTH // HEADS)
+                where = f"{place}/_self_attention_layer/{name}_dense"
+                put(where, one.reshape(WIDTH, *size), own.reshape(size))
+            kernel, bias = both(f"h.{layer}.attn.c_proj")
+            where = f"{place}/_self_attention_layer/output_dense"
+            put(where, kernel.reshape(HEADS, WIDTH // HEADS, WIDTH), bias)
+            for theirs, ours in (("self_attention", "ln_1"), ("feedforward", "ln_2")):
+                norm = [state[f"h.{layer}.{ours}.{kind}"] for kind in ("weight", "bias")]
+                put(f"{place}/_{theirs}_layer_norm", *norm)
+            put(f"{place}/_feedforward_intermediate_dense", *both(f"h.{layer}.mlp.c_fc"))
+            put(f"{place}/_feedforward_output_dense", *both(f"h.{layer}.mlp.c_proj"))
