@@ -97,6 +97,23 @@ def test_nanogpts_checkpoint_and_its_characters(bias, prefix, tmp_path):
     assert tokenizer.itos == ALPHABET
 
 
+def test_generate_and_score_take_a_checkpoint_as_their_model(tmp_path, call_here):
+    source = write_nanogpt(tmp_path / "nano", randomized(KarpathyModel(nano=True)))
+    model = ("--model", str(source / "ckpt.pt"))
+    (tmp_path / "text.txt").write_text("HELLO " * 30)
+    status, _, err = call_here(main, "generate", "HELLO", *model)
+    assert status == 2
+    assert "Give --tokenizer" in err
+    assert "those of: python -m gpt2 convert" in err
+    write_meta(source)
+    status, out, _ = call_here(main, "generate", "HELLO", *model, "--max-new-tokens", "5")
+    assert status == 0
+    assert out.startswith("HELLO")
+    status, out, _ = call_here(main, "score", str(tmp_path / "text.txt"), *model, "--json")
+    assert json.loads(out)["loss"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"nano", "text.txt"}
+
+
 def test_nanogpts_padded_vocabulary_keeps_its_rows_and_gets_openais_tokens(tmp_path):
     theirs = randomized(KarpathyModel(nano=True, vocabulary=50304))
     convert_foreign(write_nanogpt(tmp_path / "nano", theirs) / "ckpt.pt", tmp_path / "out")
