@@ -239,6 +239,7 @@ def _read_relative(described: dict, usual_inner: int) -> dict[str, object]:
 
 def describe_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict:
     """config.json as `transformers`, vLLM and llama.cpp's converter read it."""
+    by_layer = config.scale_attn_by_inverse_layer_idx
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -259,7 +260,7 @@ def describe_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtyp
         "eos_token_id": tokenizer.end_of_text,
         "tie_word_embeddings": config.tie_word_embeddings,
         "torch_dtype": str(dtype).removeprefix("torch."),
-        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
+        **({"scale_attn_by_inverse_layer_idx": True} if by_layer else {}),
         # Not a field of transformers: there a model without these biases is one with zeros.
         **({} if config.qkv_bias else {"qkv_bias": False}),
     }

@@ -49,6 +49,13 @@ class Result:
 
 
 def run(options: argparse.Namespace) -> None:
+    from gpt2.formats.incoming import as_model_folder
+
+    with as_model_folder(options.model) as options.model:
+        _generate(options)
+
+
+def _generate(options: argparse.Namespace) -> None:
     from gpt2.folder import read_default_prompt
     from gpt2.generate import encode_prompt, generate_pieces
     from gpt2.hub.resolve import resolve

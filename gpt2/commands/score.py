@@ -30,7 +30,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    print_score(options, options.file, overlap=True)
+    from gpt2.formats.incoming import as_model_folder
+
+    with as_model_folder(options.model) as options.model:
+        print_score(options, options.file, overlap=True)
 
 
 def add_score_options(parser: Parser, overlap: bool) -> None:

@@ -29,7 +29,8 @@ from gpt2.model import ModelConfig
 from gpt2.tokenizer import BytePairTokenizer, Tokenizer
 
 _TYPES = ("F32", "F16", "BF16", "Q8_0")
-_MOST_PARTS = 1_500_000  # of a header: OpenAI's vocabulary of 50,257 takes 250,000
+# Of a header, which the library reads item by item: OpenAI's vocabulary takes 250,000 parts.
+_MOST_PARTS, _MOST_ITEMS = 1_500_000, 600_000
 _SPLITTERS = (None, "gpt-2", "gpt2", "default")  # that cut words as GPT-2 does
 
 
@@ -63,11 +64,17 @@ def _open(path: Path):
             self.parts += 1
             if type(self.data) is np.memmap:  # its slices are ten times as large and slow
                 self.data = self.data.view(np.ndarray)
-            if int(offset) + int(count) * dtype(0).itemsize > len(self.data):
+            if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
                 raise ValueError("it ends early")
             if self.parts > _MOST_PARTS:
                 raise ValueError("its header is longer than any GPT-2's")
             return super()._get(offset, dtype, count, override_order)
+
+        def _get_field_parts(self, orig_offs, raw_type):
+            is_list = int(raw_type) == gguf.GGUFValueType.ARRAY
+            if is_list and self._get(orig_offs + 4, np.uint64)[0] > _MOST_ITEMS:
+                raise ValueError("it has a list longer than any vocabulary")
+            return super()._get_field_parts(orig_offs, raw_type)
 
     try:
         return Bounded(path)
@@ -91,7 +98,7 @@ def _read_config(path: Path, reader, hints: Hints) -> ModelConfig:
             f"{path} is a model of the architecture {str(architecture)[:40]!r}, not "
             f"{ARCHITECTURE!r}."
         )
-    if (_value(reader, "split.count") or 0) > 1:
+    if _value(reader, "split.count") not in (None, 0, 1):
         raise UserError(f"{path} is one part of several. Join them: llama-gguf-split --merge")
     prefix = f"{ARCHITECTURE}."
     shape = {ours: _value(reader, prefix + theirs) for ours, theirs in GGUF_FIELDS.items()}
@@ -160,8 +167,12 @@ def _read_tokenizer(path: Path, reader) -> Tokenizer:
         _value(reader, f"tokenizer.ggml.{key}")
         for key in ("tokens", "token_type", "merges", "eos_token_id")
     )
-    types = types or [1] * len(tokens)
-    if type(lines) is not list or len(types) != len(tokens) or len(set(tokens)) != len(tokens):
+    are_texts = all(
+        type(listed) is list and all(type(one) is str for one in listed)
+        for listed in (tokens, lines)
+    )
+    types = types if type(types) is list or not are_texts else [1] * len(tokens)
+    if not are_texts or len(types) != len(tokens) or len(set(tokens)) != len(tokens):
         raise UserError(f"{path}: its tokens, their types and the merges do not belong together.")
     token_type = import_gguf().TokenType
     plain = {token_type.NORMAL: None, token_type.UNUSED: None}

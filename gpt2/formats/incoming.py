@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ from gpt2.formats.state_dict import state_shapes
 from gpt2.model_card import CardFacts, write_card
 from gpt2.openai.convert import Conversion
 from gpt2.openai.tensor_file import write_tensors
+from gpt2.temporary import temp_folder
 
 _PICKLE_ENDS = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 _NO_HINTS = Hints()
@@ -56,6 +59,23 @@ def convert_foreign(
         write_card(aside, _card_facts(model, dtype, digest))
         size = (aside / "model.safetensors").stat().st_size
     return Conversion(folder, count, size, digest), model
+
+
+@contextmanager
+def as_model_folder(name: str) -> Iterator[str]:
+    """The name of a model as it is, or, of another program's, that of a folder made for as long as
+    the block takes. `UserError` where the source leaves something open."""
+    if not is_foreign(name):
+        yield name
+        return
+    with temp_folder() as scratch:
+        try:
+            convert_foreign(name, scratch / "model")
+        except UserError as error:
+            raise UserError(
+                f"{error} Options for the source are those of: python -m gpt2 convert"
+            ) from None
+        yield str(scratch / "model")
 
 
 def open_foreign(source: Path, hints: Hints = _NO_HINTS) -> ForeignModel:

@@ -43,8 +43,9 @@ def open_pytorch_file(path: Path, hints: Hints) -> ForeignModel:
     """The model in a file of `torch.save` or of safetensors. `UserError` says what about it is
     wrong, or which of `hints` it takes."""
     found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    exact = _has_exact_gelu(found, hints)
-    model = StateDict(path, found.tensors, hints.heads or _heads(found.said), exact_gelu=exact)
+    fields = {} if found.is_nanogpt else _fields_beside(path.parent)
+    fields["exact_gelu"] = _has_exact_gelu(found, fields, hints)
+    model = StateDict(path, found.tensors, hints.heads or _heads(found.said), **fields)
     kind = "nanoGPT's checkpoint" if found.is_nanogpt else "a state dict of PyTorch"
     tokenizer = find_tokenizer(path.parent, model.config.vocab_size, hints.tokenizer)
     return ForeignModel(kind, model.config, tokenizer, model.read)
@@ -60,9 +61,7 @@ def open_bin_folder(folder: Path, hints: Hints) -> ForeignModel:
             if name in tensors:
                 raise UserError(f"{path}: the tensor {name} is in another shard, too.")
             tensors[name] = tensor
-    relative = ("layer_norm_epsilon", "exact_gelu", "scale_attn_by_inverse_layer_idx", "dropout")
-    fields = {name: getattr(config, name) for name in relative}
-    model = StateDict(folder, tensors, config.n_head, **fields)
+    model = StateDict(folder, tensors, config.n_head, **_fields_beside(folder))
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_inner"):
         says, has = getattr(config, name), getattr(model.config, name)
         if says != has:
@@ -121,6 +120,17 @@ def _heads(said: dict) -> int | None:
     return None
 
 
-def _has_exact_gelu(found: _Found, hints: Hints) -> bool:
+def _has_exact_gelu(found: _Found, fields: dict[str, object], hints: Hints) -> bool:
     """nanoGPT's is exact, as `nn.GELU()`; OpenAI's and everybody's who followed it is not."""
-    return found.is_nanogpt if hints.activation is None else hints.activation == "gelu"
+    if hints.activation is not None:
+        return hints.activation == "gelu"
+    return found.is_nanogpt or bool(fields.get("exact_gelu"))
+
+
+def _fields_beside(folder: Path) -> dict[str, object]:
+    """What no shape shows and a Hugging Face config.json says; empty where there is none."""
+    if read_beside(folder).get("model_type") != "gpt2":
+        return {}
+    config = read_config(folder)
+    names = ("layer_norm_epsilon", "exact_gelu", "scale_attn_by_inverse_layer_idx", "dropout")
+    return {name: getattr(config, name) for name in names}

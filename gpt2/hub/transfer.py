@@ -138,7 +138,8 @@ def _check_model(repo_id: str, folder: Path) -> None:
     if not is_whole(folder):
         raise UserError(
             f"{repo_id} is not a model that this program can open: it needs model.safetensors, and "
-            "tokenizer.json, vocab.json with merges.txt, or characters.json."
+            "tokenizer.json, vocab.json with merges.txt, or characters.json. A pytorch_model.bin "
+            "can be converted: hf download, then python -m gpt2 convert."
         )
     load_model_shape(folder)
 

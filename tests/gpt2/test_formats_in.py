@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from gpt2.errors import UserError
 from gpt2.folder import load_model, save_model
 from gpt2.formats.foreign_model import Hints
 from gpt2.formats.incoming import convert_foreign
+from gpt2.formats.outgoing import export_model
 from gpt2.generate import generate_tokens
+from gpt2.hub.resolve import STORYTELLER_FOLDER
 from gpt2.model import GPT2
 from gpt2.sampling import Sampling
 from gpt2.tokenizer import CharacterTokenizer, gpt2_tokenizer
@@ -92,6 +95,23 @@ def test_nanogpts_checkpoint_and_its_characters(bias, prefix, tmp_path):
     assert ours.config.tie_word_embeddings
     _, tokenizer = load_model(tmp_path / "out", device="cpu")
     assert tokenizer.itos == ALPHABET
+
+
+def test_generate_and_score_take_a_checkpoint_as_their_model(tmp_path, call_here):
+    source = write_nanogpt(tmp_path / "nano", randomized(KarpathyModel(nano=True)))
+    model = ("--model", str(source / "ckpt.pt"))
+    (tmp_path / "text.txt").write_text("HELLO " * 30)
+    status, _, err = call_here(main, "generate", "HELLO", *model)
+    assert status == 2
+    assert "Give --tokenizer" in err
+    assert "those of: python -m gpt2 convert" in err
+    write_meta(source)
+    status, out, _ = call_here(main, "generate", "HELLO", *model, "--max-new-tokens", "5")
+    assert status == 0
+    assert out.startswith("HELLO")
+    status, out, _ = call_here(main, "score", str(tmp_path / "text.txt"), *model, "--json")
+    assert json.loads(out)["loss"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"nano", "text.txt"}
 
 
 def test_nanogpts_padded_vocabulary_keeps_its_rows_and_gets_openais_tokens(tmp_path):
@@ -208,7 +228,8 @@ def test_a_hugging_face_folder_of_bin_files(shards, tmp_path):
             files |= dict.fromkeys(part, file)
         index = {"metadata": {}, "weight_map": files}
         (source / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    convert_foreign(source, tmp_path / "out")
+    given = source / "pytorch_model.bin" if shards == 1 else source  # its config is followed, too
+    convert_foreign(given, tmp_path / "out")
     tokens = torch.arange(WINDOW)[None] * 7 % VOCABULARY
     ours, _ = load_model(tmp_path / "out", device="cpu")
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -269,4 +290,39 @@ def test_another_architecture_and_mixed_up_shapes_are_refused_by_name(extra, mes
     torch.save(state, tmp_path / "gpt.pt")
     with pytest.raises(UserError, match=message):
         convert_foreign(tmp_path / "gpt.pt", tmp_path / "out", hints=Hints(heads=HEADS))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["storyteller", "x.gguf", "--to", "gguf", "--heads", "3"], "--heads is not for this"),
+        (["124M", "x", "--tokenizer", "y"], "--tokenizer is not for this source"),
+        (["124M", "x", "--dtype", "q8_0"], "give --to gguf, or another --dtype"),
+        (["storyteller", "x", "--to", "onnx", "--dtype", "float16"], "--to onnx takes --dtype"),
+        (["storyteller", "x", "--to", "pytorch", "--dtype", "q8_0"], "--to pytorch takes"),
+        (["storyteller", ".", "--to", "gguf"], "exists already and is not overwritten"),
+        (["README.md", "x"], "README.md is one file of a model"),
+    ],
+)
+def test_a_call_that_asks_for_what_is_not_there_is_told(words, message, call_here, monkeypatch):
+    monkeypatch.chdir(STORYTELLER_FOLDER)
+    status, _, err = call_here(main, "convert", *words)
+    assert status == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("library", ["gguf", "onnx", "h5py"])
+def test_a_library_that_is_missing_is_named_with_its_install(library, tmp_path, monkeypatch):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    write_keras_preset(tmp_path / "preset", KarpathyModel(nano=False))
+    monkeypatch.setitem(sys.modules, library, None)
+    calls = {
+        "gguf": lambda: convert_foreign(tmp_path / "a.gguf", tmp_path / "out"),
+        "h5py": lambda: convert_foreign(tmp_path / "preset", tmp_path / "out"),
+        "onnx": lambda: export_model("storyteller", tmp_path / "out", "onnx"),
+    }
+    with pytest.raises(UserError, match=f"not installed .*: pip install {library}"):
+        calls[library]()
     assert not (tmp_path / "out").exists()
