@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from gpt2.prepack import prepack
 from gpt2.sampling import Sampling
 from service import engine as module
 from service.engine import Engine, EngineLimits
+from tests.support.event_loop import run_async
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = EngineLimits(idle_seconds=0.05)
@@ -117,12 +117,6 @@ def test_the_pieces_come_in_the_order_of_the_generator(start, model, characters)
     assert together == alone
 
 
-def in_a_loop(work):
-    """In a thread of its own: a browser's tests leave a loop running in theirs."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
-
-
 def test_asyncio(start, model, characters):
     engine = start()
 
@@ -133,7 +127,7 @@ def test_asyncio(start, model, characters):
     async def read_all() -> list[str]:
         return await asyncio.gather(*map(read, range(12)))
 
-    for seed, text in enumerate(in_a_loop(read_all())):
+    for seed, text in enumerate(run_async(read_all())):
         assert text == text_of(generate_pieces(model, characters, "Once", Sampling(seed=seed)))
 
 
@@ -150,7 +144,7 @@ def test_a_cancelled_task_ends_its_request(start):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    in_a_loop(leave())
+    run_async(leave())
     gc.collect()
     wait_until(lambda: not engine.rows_in_use)
 

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from tests.support.app_server import make_tiny_model, serve, wait_until
 from tests.support.attacks.flood import abort_upload
+from tests.support.event_loop import run_async
 from tests.support.site import Site
 from ui import front_door
 from ui.front_door import MB, FrontDoor, Route, is_loopback, name_of, trusted_hosts
@@ -187,7 +188,7 @@ def test_bodies_that_arrive_at_once_share_one_room(monkeypatch):
         await first
         await post(None)  # the room of those that ended is free again
 
-    asyncio.run(two())
+    run_async(two())
     assert answers == [503, 200, 200]
 
 

@@ -10,6 +10,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+from tests.support.event_loop import run_async
 from ui import rate_limit
 from ui.front_door import FrontDoor
 from ui.rate_limit import BURST, PER_SECOND, RateLimit
@@ -36,7 +37,7 @@ def admit(limit: RateLimit, client: str, count: int, cost: float = 1.0) -> bool:
     async def all_of_them() -> bool:
         return all([await limit.admit(client, cost) for _ in range(count)])
 
-    return asyncio.run(all_of_them())
+    return run_async(all_of_them())
 
 
 def test_a_burst_waits_for_nothing_and_what_follows_comes_at_the_rate(clock):
@@ -84,7 +85,7 @@ def test_a_crowd_that_waits_is_refused_and_forgotten(monkeypatch):
         await asyncio.gather(*tasks, return_exceptions=True)
         return refused, limit._bucket("a", time.monotonic()).waiting
 
-    assert asyncio.run(crowd()) == (2, 0)
+    assert run_async(crowd()) == (2, 0)
 
 
 def test_clients_are_forgotten(clock, monkeypatch):
