@@ -65,6 +65,7 @@ STORED_DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # constants that older files carry along
 # What torch.compile, DistributedDataParallel, Lightning, FSDP and recomputed activations put into
@@ -346,17 +347,26 @@ def is_finite(tensor: Tensor) -> bool:
     return all(math.isfinite(value) for value in tensor.aminmax())
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a model folder's weights, or the index of their shards, are in a folder."""
+    return any((folder / name).is_file() for name in (_WEIGHTS, _INDEX))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that its index names."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    if not index.is_file():
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not has_weights(folder):
         raise UserError(
             f"{folder} has no model.safetensors. (Weights in pickle files, .bin or .pt, are not "
             "read: they can run code. Convert them, which runs nothing: python -m gpt2 convert.)"
         )
-    described = read_json(index)
+    return shards_of(folder / _INDEX)
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that an index of weights names, all beside it; `UserError` for any other."""
+    described, folder = read_json(index), index.parent
     shards = described.get("weight_map") if type(described) is dict else None
     if type(shards) is not dict or not all(type(shard) is str for shard in shards.values()):
         raise UserError(f"{index} names no shards.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gpt2.errors import UserError
 from gpt2.files import expand_home, new_folder, require_free_space, require_unused
-from gpt2.folder import DTYPES, load_model_shape, write_description
+from gpt2.folder import DTYPES, has_weights, load_model_shape, write_description
 from gpt2.foreign import explain_foreign
 from gpt2.formats.foreign_model import ForeignModel, Hints
 from gpt2.formats.gguf_read import open_gguf
@@ -109,7 +109,7 @@ def open_foreign(source: Path, hints: Hints = _NO_HINTS) -> ForeignModel:
 def _weights_in(folder: Path) -> Path | None:
     """What in a folder holds its weights: Hugging Face's .bin, or the only file that could. None
     where it is a model folder already, or nothing of these."""
-    if (folder / "model.safetensors").is_file():
+    if has_weights(folder):
         return None
     if is_keras_preset(folder):
         return folder / KERAS_FILE

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gpt2.errors import UserError
-from gpt2.files import read_json
-from gpt2.folder import read_config
+from gpt2.folder import read_config, shards_of
 from gpt2.formats.foreign_model import ForeignModel, Hints, find_tokenizer, read_beside
 from gpt2.formats.pickles import read_checkpoint, tensors_in
 from gpt2.formats.state_dict import StateDict
@@ -77,14 +76,7 @@ def open_bin_folder(folder: Path, hints: Hints) -> ForeignModel:
 def _bin_files(folder: Path) -> list[Path]:
     if (folder / BIN_FILE).is_file():
         return [folder / BIN_FILE]
-    described = read_json(folder / BIN_INDEX)
-    shards = described.get("weight_map") if type(described) is dict else None
-    names = set(shards.values()) if type(shards) is dict else {None}
-    for name in names:
-        sound = type(name) is str and name == Path(name).name
-        if not sound or not (folder / name).is_file():
-            raise UserError(f"{folder / BIN_INDEX} names {name!r}, which is not a file beside it.")
-    return [folder / name for name in sorted(names)]
+    return shards_of(folder / BIN_INDEX)
 
 
 def _read_safetensors(path: Path) -> _Found:

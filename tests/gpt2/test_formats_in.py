@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -112,6 +113,26 @@ def test_generate_and_score_take_a_checkpoint_as_their_model(tmp_path, call_here
     status, out, _ = call_here(main, "score", str(tmp_path / "text.txt"), *model, "--json")
     assert json.loads(out)["loss"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {"nano", "text.txt"}
+
+
+def test_a_model_folder_in_shards_is_a_model_folder(base, tmp_path, call_here):
+    """Its shards were taken for several models of another program, of which one was to be named;
+    the reader of folders had known them all along."""
+    source, file = tmp_path / "sharded", "model.safetensors"
+    shutil.copytree(base, source)
+    tensors = load_file(source / file)
+    (source / file).unlink()
+    names = {"a.safetensors": sorted(tensors)[::2], "b.safetensors": sorted(tensors)[1::2]}
+    for shard, held in names.items():
+        save_file({name: tensors[name] for name in held}, source / shard)
+    weight_map = {name: shard for shard, held in names.items() for name in held}
+    (source / f"{file}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    words = ("generate", "It", "--max-new-tokens", "5", "--seed", "1", "--model")
+    whole, shards = (call_here(main, *words, str(folder)) for folder in (base, source))
+    assert (shards[0], shards[1]) == (0, whole[1])
+    (source / "b.safetensors").unlink()
+    status, _, error = call_here(main, *words, str(source))
+    assert (status, "not a file in this folder" in error) == (2, True)
 
 
 def test_nanogpts_padded_vocabulary_keeps_its_rows_and_gets_openais_tokens(tmp_path):
