@@ -6,7 +6,7 @@ it along. So a run lives on the local disk, and a copy of it is one archive, wri
 name of its own, and after it a small note of its size and checksum. The newest copy whose note is
 right counts; a broken one counts for nothing. Two are kept of each run.
 
-Copies are made in the background, whenever a run has a new checkpoint, result or state.
+Copies are made in the background, whenever a run has a new checkpoint, a result, or has ended.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from gpt2.files import list_folder, new_folder
 from gpt2.records import read_record
 from service import ipc
 from service.ids import is_id
+from train.run_folder import RunFolder
 
 LOOK_SECONDS = 5.0
 _KEPT = 2
 _NAME = re.compile(r"([0-9a-f]{32})-(\d{9})\.json")
-# What belongs to a process; and the newest files of what a copy is made for.
 _OF_A_PROCESS = {ipc.LOCK, ipc.RESERVE}
-_SIGNS = ("state.json", "checkpoints", "model")
 _log = logging.getLogger("mirror")
 
 
@@ -93,16 +92,15 @@ class Mirror:
                 _log.warning("runs could not be copied: %s", error.strerror or error)
 
     def _signs(self, run: str) -> object:
-        """What changes with a checkpoint, a result or a state."""
-
-        def sign(name: str) -> object:
-            place = self._runs / run / name
-            try:
-                return place.stat().st_mtime_ns, sorted(os.listdir(place)) if place.is_dir() else ()
-            except OSError:
-                return None
-
-        return tuple(map(sign, _SIGNS))
+        """What changes with a checkpoint, a result or an end, and not in between: a copy is the
+        whole run, whose state.json is written every second."""
+        folder = RunFolder(self._runs / run)
+        with suppress(OSError):
+            ordered = (folder.path / "config.json").stat().st_mtime_ns  # later, if it is extended
+            record = folder.state()
+            end = (record.state, record.step) if record.state.is_ended else None
+            return ordered, folder.checkpoints.steps(), folder.has_result, end
+        return None
 
     # Copies
 

@@ -14,6 +14,8 @@ from service.ids import new_id
 from service.mirror import Mirror
 from service.runs import Runs
 from tests.support.toy_runs import LIMITS, QUICK, make_request
+from train.run_folder import RunFolder
+from train.states import RunState
 
 OWNER = "0" * 32
 
@@ -84,12 +86,27 @@ def test_what_has_not_changed_is_not_copied_again_and_two_copies_are_kept(tmp_pa
     assert len(list(bucket.glob("*.tar"))) == len(list(bucket.glob("*.json"))) == 2
 
 
+def test_a_run_that_trains_on_without_a_checkpoint_is_not_copied_again(tmp_path, bucket, base):
+    """state.json is written every second, and each time the whole run was copied: gigabytes every
+    few seconds for 124M."""
+    run, _ = train(tmp_path / "runs", base, 0)
+    mirror, folder = Mirror(tmp_path / "runs", bucket), RunFolder(tmp_path / "runs" / run)
+    mirror.copy_new()
+    for step in (5, 6, 7):
+        folder.set_state(RunState.TRAINING, step)
+        mirror.copy_new()
+    assert len(list(bucket.glob("*.tar"))) == 1
+    folder.set_state(RunState.STOPPED, 7)
+    mirror.copy_new()
+    assert len(list(bucket.glob("*.tar"))) == 2, "its end is copied"
+
+
 @pytest.mark.parametrize("damage", ["no note", "no archive", "cut archive", "cut note", "other"])
 def test_a_copy_that_the_crash_took_along_counts_for_nothing(tmp_path, bucket, base, damage):
     run, _ = train(tmp_path / "runs", base, 0)
     mirror = Mirror(tmp_path / "runs", bucket)
     mirror.copy_new()
-    (tmp_path / "runs" / run / "state.json").touch()
+    train(tmp_path / "runs", base, 0, run)
     mirror.copy_new()
     note, archive = (sorted(bucket.glob(f"*.{kind}"))[-1] for kind in ("json", "tar"))
     if damage == "no note":
