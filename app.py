@@ -1,5 +1,5 @@
-"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--device NAME]
-[--dtype FORMAT] [--log text|json]"""
+"""The web page: python app.py [--model NAME] [--host H] [--port P] [--runs DIR] [--mirror DIR]
+[--device NAME] [--dtype FORMAT] [--log text|json]"""
 
 from __future__ import annotations
 

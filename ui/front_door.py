@@ -116,10 +116,10 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, self._headers, _path(scope))
+        answer = _Answer(send, self._headers, path_of(scope))
         try:
             check_names(dict(scope["headers"]), self._hosts)
-            route = find_route(self._routes, scope["method"], _path(scope))
+            route = find_route(self._routes, scope["method"], path_of(scope))
             if not await self._rate.admit(client_of_scope(scope), route.cost):
                 raise Refused(429, "Too many requests at once. Wait a moment, then ask again.")
             limit = route.body
@@ -319,8 +319,8 @@ def trusted_hosts(
     return frozenset({"localhost", "127.0.0.1", "::1", listening, *map(str.lower, allowed)})
 
 
-def _path(scope: Scope) -> str:
-    """Below the root path of a proxy."""
+def path_of(scope: Scope) -> str:
+    """A request's path, below the root path of a proxy."""
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
     return path[len(root) :] or "/" if root and path.startswith(root + "/") else path
 

@@ -55,10 +55,6 @@ class Step:
     def basis(self) -> str:
         return self.prompt + self.kept
 
-    def passage(self, sample: int) -> str:
-        """Everything the model wrote in one sample, over all steps."""
-        return self.kept + self.texts[sample]
-
     def summary(self, stopped: bool = False) -> str:
         """ "87 tokens, 41 tok/s, seed 1234, stopped: end of text" """
         speed = self.tokens / self.seconds if self.seconds else 0.0

@@ -8,6 +8,8 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.front_door import path_of
+
 _TAGS = re.compile(rb'\s*<meta\s+(?:property="og:|name="twitter:|name="description)[^>]*>')
 _HEAD = b"<head>"
 
@@ -27,7 +29,7 @@ class LinkPreview:
         ).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
+        if scope["type"] == "http" and scope["method"] == "GET" and path_of(scope) == "/":
             send = _Page(send, self._tags).send
         await self._app(scope, receive, send)
 

@@ -94,10 +94,10 @@ def run(options: argparse.Namespace) -> int | None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from gpt2.hub.names import require_repository
+    from gpt2.hub.names import full_name, require_repository
     from gpt2.hub.space_files import space_files
 
-    require_repository(options.space if "/" in options.space else f"user/{options.space}")
+    require_repository(full_name(options.space))
     files = space_files()
     for path, content in files.items():
         print(f"{len(content):>12,}  {path}")

@@ -36,6 +36,12 @@ def is_repository(name: str) -> bool:
     return bool(_REPOSITORY.fullmatch(name)) and "--" not in name and ".." not in name
 
 
+def full_name(name: str, owner: str = "user") -> str:
+    """A repository's name as it is, or a name alone with its owner before it; without an owner,
+    with one that is good for checking it."""
+    return name if "/" in name else f"{owner}/{name}"
+
+
 def require_repository(name: object) -> None:
     """`UserError` unless `name` can be the name of a repository."""
     if type(name) is not str or not is_repository(name):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpt2.errors import UserError
-from gpt2.hub.names import require_repository
+from gpt2.hub.names import full_name, require_repository
 from gpt2.hub.space_errors import ZERO_GPU, translate_space_errors
 from gpt2.hub.space_files import MODEL_VARIABLE, find_space_model, space_files
 from gpt2.hub.space_upload import SpaceChanges, find_changes, read_tree, upload
@@ -92,8 +92,7 @@ def _mount(api, order: SpaceOrder, found, tell: Callable[[str], None]) -> None:
     whole list, and restarts the Space, so only where it is not mounted."""
     from huggingface_hub import Volume
 
-    owner = order.repo_id.partition("/")[0]
-    name = order.bucket if "/" in order.bucket else f"{owner}/{order.bucket}"
+    name = full_name(order.bucket, owner=order.repo_id.partition("/")[0])
     there = (found.runtime.volumes if found and found.runtime else None) or []
     others = [one for one in there if one.mount_path != BUCKET_PLACE]
     if any(one.mount_path == BUCKET_PLACE and one.source == name for one in there):
@@ -106,21 +105,17 @@ def _mount(api, order: SpaceOrder, found, tell: Callable[[str], None]) -> None:
 
 def _checked(order: SpaceOrder) -> SpaceOrder:
     """The order, its model as a variable of the Space. `UserError` for what can be no name."""
-    require_repository(_full(order.repo_id))
+    require_repository(full_name(order.repo_id))
     if order.bucket is not None:
-        require_repository(_full(order.bucket))
+        require_repository(full_name(order.bucket))
     if order.model is None:
         return order
     return replace(order, variables={**order.variables, MODEL_VARIABLE: order.model})
 
 
-def _full(name: str) -> str:
-    return name if "/" in name else f"user/{name}"
-
-
 def _in_account(api, repo_id: str) -> str:
     """The full name. `UserError` if the token cannot write there."""
-    _find(api, _full(repo_id))  # finds out in seconds if there is no Hub, as `whoami` does not
+    _find(api, full_name(repo_id))  # finds out in seconds if there is no Hub, as `whoami` does not
     about = api.whoami()
     role = ((about.get("auth") or {}).get("accessToken") or {}).get("role")
     if role == "read":

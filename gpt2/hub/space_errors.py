@@ -53,6 +53,11 @@ def _server_words(error) -> str:
     return f"{words}."
 
 
+def stage_words(stage: str) -> str:
+    """ "app starting" of the Hub's APP_STARTING"""
+    return stage.lower().replace("_", " ")
+
+
 def explain_stage(repository: str, stage: str, message: str, page: str) -> str:
     """Why a Space that has stopped short of running did so. `message` is the Hub's."""
     told = f" ({' '.join(message.split())[:300]})" if message else ""
@@ -65,6 +70,6 @@ def explain_stage(repository: str, stage: str, message: str, page: str) -> str:
     if stage in advice:
         return f"{repository} {advice[stage]}, then deploy again{told}."
     return (
-        f"{repository} does not run: it is {stage.lower().replace('_', ' ')}{told}. Start it again "
+        f"{repository} does not run: it is {stage_words(stage)}{told}. Start it again "
         f"in its settings, {page}/settings."
     )

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from gpt2.errors import UserError
 from gpt2.hub.space import Deployment
-from gpt2.hub.space_errors import explain_stage, translate_space_errors
+from gpt2.hub.space_errors import explain_stage, stage_words, translate_space_errors
 
 POLL_SECONDS = 2.0
 _BUSY = ("BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING")
@@ -53,7 +53,7 @@ class _Watch:
             runtime = self.api.get_space_runtime(self.deployment.repo_id)
             if runtime.stage != self.stage:
                 self.stage = runtime.stage
-                self.tell(_words(runtime.stage))
+                self.tell(stage_words(runtime.stage))
             if runtime.stage in _BUSY:
                 self._follow_build()
             elif not self._is_of_before(runtime):
@@ -108,15 +108,11 @@ class _Watch:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise UserError(
-                f"{self.deployment.repo_id} does not answer yet: it is {_words(self.stage)}. It "
-                "goes on without this command: run it again to follow, with a longer --wait, or "
-                f"look at {self.deployment.page}."
+                f"{self.deployment.repo_id} does not answer yet: it is {stage_words(self.stage)}. "
+                "It goes on without this command: run it again to follow, with a longer --wait, "
+                f"or look at {self.deployment.page}."
             )
         time.sleep(min(POLL_SECONDS, left))
-
-
-def _words(stage: str) -> str:
-    return stage.lower().replace("_", " ")
 
 
 def _plain(line: str) -> str:

@@ -12,7 +12,7 @@ import shutil
 import gradio as gr
 
 from gpt2.errors import UserError
-from gpt2.hub.names import is_repository
+from gpt2.hub.names import full_name, is_repository
 from gpt2.hub.transfer import push
 from gpt2.model_card import CardFacts, CardSample, Losses, write_card
 from gpt2.temporary import Temporary, temp_folder
@@ -61,8 +61,7 @@ def is_owner(request: gr.Request) -> bool:
 def check_repository(name: object) -> str:
     """ "name" or "user/name" """
     text = name.strip() if type(name) is str else ""
-    whole = text if "/" in text else f"user/{text}"
-    if not is_repository(whole) or text.endswith(".git"):
+    if not is_repository(full_name(text)) or text.endswith(".git"):
         raise UserError(
             "Name the repository with letters, digits, dots and dashes: name or user/name."
         )

@@ -118,8 +118,6 @@ class Writer:
                 return
             one, beside = passages[sample], (*passages[:sample], *passages[sample + 1 :])
             begun = Press(Step(one.prompt, one.kept + one.new), beside, sample)
-            if beside:
-                settings = _with_setting(settings, "samples", 1)
             yield from self._write(request, history.add, begun, one.prompt, model, settings)
 
         return continue_it
@@ -133,8 +131,6 @@ class Writer:
             yield say(self.view, "There is nothing to retry yet.", error=True)
             return
         settings = _with_setting(settings, "seed", -1)
-        if last.beside:
-            settings = _with_setting(settings, "samples", 1)
         yield from self._write(request, history.retry, last, last.step.prompt, model, settings)
 
     @guard("generating", _refuse)
@@ -147,7 +143,10 @@ class Writer:
         model: object,
         settings: tuple,
     ) -> Iterator[dict]:
-        """`add` puts what is written into the history; `begun` says behind and beside what."""
+        """`add` puts what is written into the history; `begun` says behind and beside what. Beside
+        others there is room for one text."""
+        if begun.beside:
+            settings = _with_setting(settings, "samples", 1)
         wanted = parse_request(self.models, prompt, model, **typed_settings(settings))
         loaded = self.models.load(wanted.choice.name)
         yield from self._stream(add, begun, wanted, loaded, request)
@@ -228,24 +227,22 @@ class Writer:
     def _wire_generation(self) -> None:
         view, history = self.view, self.history
         controls = list(view.settings.values())
-        texts = [part for card in view.cards for part in (card.box, card.title, card.passage)]
         lines = [view.status, view.announcer, view.blank, view.python, view.curl, view.command]
-        buttons = view.buttons
 
         def run(triggers: list, handler, inputs: list):
-            begun = gr.on(triggers, self.begin, [history], [*buttons, *lines[:2]], **LIGHT)
+            begun = gr.on(triggers, self.begin, [history], [*view.buttons, *lines[:2]], **LIGHT)
             begun.then(None, None, None, js="() => showText()", api_visibility="private")
             written = begun.then(
                 handler,
                 inputs,
-                [history, *texts, *lines],
+                [history, *view.texts, *lines],
                 concurrency_id=WORKER,
                 concurrency_limit=AT_ONCE,
                 show_progress="minimal",
                 show_progress_on=view.status,
                 api_visibility="private",
             )
-            settled = written.then(self.settle, [history], [*buttons, view.kept], **LIGHT)
+            settled = written.then(self.settle, [history], [*view.buttons, view.kept], **LIGHT)
             self._keep_after(settled)
             return written
 
@@ -260,7 +257,7 @@ class Writer:
             runs.append(run([card.continue_.click], handler, [history, model, *controls]))
         # Only after the cancel has been answered: a last update of the run would overwrite it.
         stopped = view.stop.click(None, cancels=runs, api_visibility="private", queue=False)
-        ended = [*buttons, *texts, *lines[:2], view.kept]
+        ended = [*view.buttons, *view.texts, *lines[:2], view.kept]
         self._keep_after(stopped.then(self.stopped, [history], ended, **LIGHT))
         for button, handler in (
             (view.undo, self.undo),
@@ -274,9 +271,8 @@ class Writer:
     def _walked(self) -> list:
         """What another version of the page changes."""
         view = self.view
-        texts = [part for card in view.cards for part in (card.box, card.title, card.passage)]
         lines = [view.status, view.announcer, view.blank]
-        return [self.history, view.prompt, *view.buttons, *texts, *lines, view.kept]
+        return [self.history, view.prompt, *view.buttons, *view.texts, *lines, view.kept]
 
     def _keep_after(self, event) -> None:
         event.then(None, [self.view.kept], None, js=_KEEP_PAGE, api_visibility="private")

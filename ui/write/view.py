@@ -68,6 +68,11 @@ class View:
     command: gr.Textbox
 
     @property
+    def texts(self) -> list[gr.blocks.Block]:
+        """What another text on the page changes."""
+        return [part for card in self.cards for part in (card.box, card.title, card.passage)]
+
+    @property
     def buttons(self) -> list[gr.blocks.Block]:
         """All that can be pressed now and not then, and what says so."""
         own = [self.generate, self.stop, self.retry, self.undo, self.redo]
